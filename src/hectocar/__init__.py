@@ -1,0 +1,1 @@
+"""hectocar: fine-grained car recognition from photographs."""

@@ -1,0 +1,1 @@
+"""Delivery: the bundle and the predictor."""

@@ -1,0 +1,1 @@
+"""The lab: pictures and tables for people."""

@@ -1,0 +1,1 @@
+"""The network: backbone, pooling, head, and inference over batches."""

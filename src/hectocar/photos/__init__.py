@@ -1,0 +1,1 @@
+"""Photographs: decoding, tables, classes, folds, and the synthetic showroom."""

@@ -1,0 +1,1 @@
+"""Training: schedules, data path, optimiser, and the one loop."""
