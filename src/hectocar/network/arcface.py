@@ -1,0 +1,87 @@
+"""Sub-center ArcFace and its control, a linear softmax head.
+
+Deng et al. 2019, "ArcFace" (eq. 3); Deng et al. 2020, "Sub-center ArcFace" (eq. 3: the largest of K cosines per class).
+Legend: B batch, D embedding, C classes, K sub-centers.
+"""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Head(Protocol):
+    """What the network asks of a head: logits with the margin on the labels (training) or without labels (inference)."""
+
+    def __call__(self, embed_BD: Tensor, label_BM: Tensor | None = None, margin_rad: float = 0.0) -> Tensor: ...
+
+
+def add_angular_margin(cosine: Tensor, margin_rad: float) -> Tensor:
+    """cos(theta + m) where theta + m <= pi, and a straight line of matching sign below, so that it always falls with theta.
+
+    The gradient is finite everywhere: d(arccos) explodes at |cosine| = 1, so the sine comes from a square root that is
+    held above zero instead; and rounding that takes a cosine past 1 is cut off first.
+    """
+    sine = (1.0 - cosine * cosine).clamp(min=1e-7).sqrt()
+    shifted = cosine * math.cos(margin_rad) - sine * math.sin(margin_rad)
+    past_pi = cosine <= -math.cos(margin_rad)
+    return torch.where(past_pi, cosine - margin_rad * math.sin(margin_rad), shifted)
+
+
+class SubcenterArcFace(nn.Module):
+    """logits = s * cosine, the label's angle enlarged by the margin; a class's cosine is that of its nearest sub-center."""
+
+    def __init__(self, embed_dim: int, num_classes: int, num_subcenters: int = 3, scale: float = 30.0) -> None:
+        super().__init__()
+        for name, value in (("embed_dim", embed_dim), ("num_classes", num_classes), ("num_subcenters", num_subcenters)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; allowed: 1 or more")
+        self.num_classes, self.num_subcenters, self.scale = num_classes, num_subcenters, scale
+        self.centers = nn.Parameter(torch.empty(num_classes * num_subcenters, embed_dim))
+        nn.init.xavier_uniform_(self.centers)
+
+    def compute_cosine(self, embed_BD: Tensor) -> Tensor:
+        """Float32 cosines (B, C, K) between embeddings and all sub-centers."""
+        with torch.autocast(embed_BD.device.type, enabled=False):
+            cosine = F.linear(F.normalize(embed_BD.float()), F.normalize(self.centers.float()))
+            return cosine.view(-1, self.num_classes, self.num_subcenters)
+
+    def forward(self, embed_BD: Tensor, label_BM: Tensor | None = None, margin_rad: float = 0.0) -> Tensor:
+        """Float32 logits (B, C).
+
+        Args:
+            embed_BD: Embeddings of any length.
+            label_BM: (B, M) labels that get the margin: one column, or two for a mixed photograph, which may be equal.
+                None: no margin (inference).
+            margin_rad: Angle added to each label's angle.
+        """
+        cosine_BC = self.compute_cosine(embed_BD).amax(dim=2).clamp(-1.0, 1.0)
+        if label_BM is not None and margin_rad != 0.0:
+            with torch.autocast(embed_BD.device.type, enabled=False):
+                own_BM = cosine_BC.gather(1, label_BM)
+                cosine_BC = cosine_BC.scatter(1, label_BM, add_angular_margin(own_BM, margin_rad))
+        return cosine_BC * self.scale
+
+
+class SoftmaxHead(nn.Module):
+    """A linear layer in float32: the control that ArcFace is measured against."""
+
+    def __init__(self, embed_dim: int, num_classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(embed_dim, num_classes)
+        nn.init.normal_(self.linear.weight, std=0.01)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, embed_BD: Tensor, label_BM: Tensor | None = None, margin_rad: float = 0.0) -> Tensor:
+        """Float32 logits (B, C); there is no margin to apply.
+
+        Raises:
+            ValueError: A margin other than 0 was asked for.
+        """
+        if margin_rad != 0.0:
+            raise ValueError(f"margin_rad is {margin_rad}; allowed with a softmax head: 0")
+        with torch.autocast(embed_BD.device.type, enabled=False):
+            logits: Tensor = self.linear(embed_BD.float())
+        return logits

@@ -1,0 +1,118 @@
+"""Batches of photographs -> logits and embeddings, without chance. Validation, prediction and service all come here."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hectocar.config import DataConfig, InferenceConfig
+from hectocar.network.carnet import CarNet, PixelStatistics
+from hectocar.photos.batches import PhotoBatch, iter_photo_batches
+
+AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """One row per photograph, in the order asked for; rows named in ``problems`` mean nothing."""
+
+    logits: NDArray[np.float32]
+    embeddings: NDArray[np.float32]
+    problems: dict[int, str]
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """``auto`` takes a GPU where there is one."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def normalize_batch(images_BCHW: Tensor, pixels: PixelStatistics) -> Tensor:
+    """uint8 or [0, 1] float images -> normalised float32."""
+    mean = torch.tensor(pixels.mean, device=images_BCHW.device).view(1, 3, 1, 1)
+    std = torch.tensor(pixels.std, device=images_BCHW.device).view(1, 3, 1, 1)
+    factor = 1.0 / 255.0 if images_BCHW.dtype == torch.uint8 else 1.0
+    return (images_BCHW.float() * factor - mean) / std
+
+
+def to_device(images_BHWC: NDArray[np.uint8], device: torch.device) -> Tensor:
+    """uint8 (B, H, W, 3) array -> uint8 (B, 3, H, W) tensor in channels_last order, without a copy on a CPU."""
+    images = torch.from_numpy(images_BHWC)
+    if device.type == "cuda":
+        images = images.pin_memory().to(device, non_blocking=True)
+    return images.permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+def infer_batch(network: CarNet, batch: PhotoBatch, *, mirror: bool, precision: str) -> tuple[Tensor, Tensor]:
+    """Logits (B, C) and embeddings (B, D) of one batch, float32, on the network's device; mirrored views are averaged."""
+    device = next(network.parameters()).device
+    images = normalize_batch(to_device(batch.images_BHWC, device), network.pixels)
+    views = [images, images.flip(3)] if mirror else [images]
+    with torch.autocast(device.type, AUTOCAST_DTYPES.get(precision), enabled=precision in AUTOCAST_DTYPES):
+        results = [network(view) for view in views]
+    logits = torch.stack([logits for logits, _ in results]).mean(dim=0)
+    embeddings = torch.stack([embeddings for _, embeddings in results]).mean(dim=0)
+    return logits, embeddings
+
+
+def infer_photos(
+    networks: Sequence[CarNet],
+    files: Sequence[Path],
+    *,
+    size_px: int,
+    inference: InferenceConfig,
+    data: DataConfig,
+    precision: str,
+    on_photo: Callable[[int, int], None] | None = None,
+) -> list[Outputs]:
+    """Reads each photograph once and passes it through every network.
+
+    Returns:
+        One ``Outputs`` per network.
+    """
+    batches = iter_photo_batches(
+        files,
+        size_px=size_px,
+        fit=inference.fit,
+        batch_size=inference.batch_size,
+        num_workers=data.num_workers,
+        max_megapixels=data.max_megapixels,
+    )
+    was_training = [network.training for network in networks]
+    for network in networks:
+        network.eval()
+    try:
+        return _collect(networks, batches, len(files), inference.mirror, precision, on_photo)
+    finally:
+        for network, training in zip(networks, was_training, strict=True):
+            network.train(training)
+
+
+def _collect(
+    networks: Sequence[CarNet],
+    batches: Iterable[PhotoBatch],
+    num_photos: int,
+    mirror: bool,
+    precision: str,
+    on_photo: Callable[[int, int], None] | None,
+) -> list[Outputs]:
+    logits = [np.zeros((num_photos, network.num_classes), dtype=np.float32) for network in networks]
+    embeddings = [np.zeros((num_photos, network.embed_dim), dtype=np.float32) for network in networks]
+    problems: dict[int, str] = {}
+    done = 0
+    for batch in batches:
+        for place, network in enumerate(networks):
+            batch_logits, batch_embeddings = infer_batch(network, batch, mirror=mirror, precision=precision)
+            logits[place][batch.index_B] = batch_logits.cpu().numpy()
+            embeddings[place][batch.index_B] = batch_embeddings.cpu().numpy()
+        problems.update({int(batch.index_B[b]): reason for b, reason in batch.problems.items()})
+        done += len(batch.index_B)
+        if on_photo:
+            on_photo(done, num_photos)
+    return [Outputs(logits[k], embeddings[k], problems) for k in range(len(networks))]

@@ -1,0 +1,227 @@
+"""The manifest: one row per training photograph, with its class, digest, size and what is wrong with it if anything."""
+
+import csv
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from hectocar.artifacts import replace_file
+from hectocar.config import DataConfig
+from hectocar.errors import ArtifactError, DataError
+from hectocar.photos.batches import count_workers
+from hectocar.photos.classes import ClassList, build_class_list, normalize_name, read_equivalent_pairs
+from hectocar.photos.decode import PHOTO_SUFFIXES, decode_photo, read_photo_bytes
+
+USED, DAMAGED, DUPLICATE, EXCLUDED = "used", "damaged", "duplicate", "excluded"
+_COLUMNS = ("image_id", "path", "class_name", "sha1", "num_bytes", "width_px", "height_px", "status", "problem")
+
+OnPhoto = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Rows in the order of image_id. ``image_id`` is the NFC path below ``root``; ``path`` is spelled as the disk has it."""
+
+    root: Path
+    image_id: tuple[str, ...]
+    path: tuple[str, ...]
+    class_name: tuple[str, ...]
+    sha1: tuple[str, ...]
+    num_bytes: NDArray[np.int64]
+    width_px: NDArray[np.int64]
+    height_px: NDArray[np.int64]
+    status: tuple[str, ...]
+    problem: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.image_id)
+
+    def used(self) -> NDArray[np.int64]:
+        """Positions of the photographs that training may show."""
+        return np.flatnonzero(np.array([status == USED for status in self.status]))
+
+    def files(self) -> list[Path]:
+        return [self.root / path for path in self.path]
+
+    def labels(self, classes: ClassList) -> NDArray[np.int64]:
+        """Trained class of each row."""
+        index = classes.trained_index()
+        return np.array([index[name] for name in self.class_name], dtype=np.int64)
+
+    def problems(self, status: str) -> list[tuple[str, str]]:
+        """(image_id, problem) of the rows of a status."""
+        return [(i, p) for i, s, p in zip(self.image_id, self.status, self.problem, strict=True) if s == status]
+
+    def digest(self) -> str:
+        """SHA-256 over what training depends on: ids, bytes, classes, status."""
+        lines = zip(self.image_id, self.sha1, self.class_name, self.status, strict=True)
+        return hashlib.sha256("\n".join("\t".join(line) for line in lines).encode()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Writes a Parquet table; the root folder stands in its metadata."""
+        columns = {name: pa.array(getattr(self, name)) for name in _COLUMNS}
+        table = pa.table(columns).replace_schema_metadata({"root": str(self.root), "digest": self.digest()})
+        replace_file(path, lambda target: pq.write_table(table, target))
+
+
+def load_manifest(path: Path) -> Manifest:
+    """Raises ArtifactError when the table is missing, damaged, or is not a manifest."""
+    try:
+        table = pq.read_table(path)
+        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        columns = {name: table.column(name) for name in _COLUMNS}
+        numbers = {name: columns[name].to_numpy() for name in ("num_bytes", "width_px", "height_px")}
+        texts = {name: tuple(column.to_pylist()) for name, column in columns.items() if name not in numbers}
+        manifest = Manifest(root=Path(metadata["root"]), **texts, **numbers)
+    except Exception as error:  # pyarrow raises many types on foreign bytes
+        raise ArtifactError(f"{path}: not a readable manifest ({error}); make the run again") from error
+    if manifest.digest() != metadata.get("digest"):
+        raise ArtifactError(f"{path}: its rows were changed after it was written; make the run again")
+    return manifest
+
+
+def find_photos(data_folder: Path) -> tuple[Path, list[tuple[str, Path]]]:
+    """Finds (class name, file) in ``DATA/train/<class>/*`` or, without a train folder, in ``DATA/<class>/*``.
+
+    Returns:
+        The folder that image ids are relative to, and the photographs in code-point order of their NFC names.
+
+    Raises:
+        DataError: No folder, no class folders, fewer than two classes, or two names equal but for their Unicode form.
+    """
+    if not data_folder.is_dir():
+        raise DataError(f"{data_folder}: no such folder; expected train/<class>/*.jpg in it")
+    top = data_folder / "train" if (data_folder / "train").is_dir() else data_folder
+    folders = sorted((f for f in top.iterdir() if f.is_dir() and not f.name.startswith(".")), key=lambda f: normalize_name(f.name))
+    found = [
+        (normalize_name(folder.name), file)
+        for folder in folders
+        for file in sorted(folder.iterdir(), key=lambda f: normalize_name(f.name))
+        if file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".")
+    ]
+    num_classes = len({name for name, _ in found})
+    if num_classes < 2:
+        raise DataError(f"{top}: {num_classes} class folders with photographs; needed: two or more, as train/<class>/*.jpg")
+    ids = [normalize_name(file.relative_to(data_folder).as_posix()) for _, file in found]
+    repeated = sorted({i for i, j in zip(sorted(ids), sorted(ids)[1:], strict=False) if i == j})
+    if repeated:
+        raise DataError(f"{repeated[0]}: two files whose names differ only in Unicode form; rename one ({len(repeated)} such)")
+    return data_folder, found
+
+
+@dataclass(frozen=True)
+class _Scanned:
+    sha1: str = ""
+    num_bytes: int = 0
+    width_px: int = 0
+    height_px: int = 0
+    problem: str = ""
+
+
+def _scan_photo(file: Path, max_megapixels: float) -> _Scanned:
+    data = b""
+    try:
+        data = read_photo_bytes(file)
+        width, height = decode_photo(data, max_megapixels=max_megapixels).size
+    except DataError as error:
+        return _Scanned(sha1=hashlib.sha1(data).hexdigest(), num_bytes=len(data), problem=str(error).replace(f"{file}: ", ""))
+    return _Scanned(sha1=hashlib.sha1(data).hexdigest(), num_bytes=len(data), width_px=width, height_px=height)
+
+
+def scan_photos(data_folder: Path, config: DataConfig, on_photo: OnPhoto | None = None) -> tuple[Manifest, ClassList]:
+    """Reads and decodes every training photograph once, in threads, and says what may be used.
+
+    Damaged files, files on the exclusion lists and (if configured) repeated bytes within a class keep their row and get
+    a status; nothing on the disk is touched.
+
+    Raises:
+        DataError: No usable layout, or no usable photograph in some class.
+    """
+    root, found = find_photos(data_folder)
+    scanned: list[_Scanned] = []
+    with ThreadPoolExecutor(count_workers(config.num_workers)) as pool:
+        for scan in pool.map(lambda item: _scan_photo(item[1], config.max_megapixels), found):
+            scanned.append(scan)
+            if on_photo:
+                on_photo(len(scanned), len(found))
+    relative = [file.relative_to(root).as_posix() for _, file in found]
+    excluded = read_exclusions(config.exclude)
+    status, problem = _judge(found, scanned, excluded, config.drop_exact_duplicates)
+    manifest = Manifest(
+        root=root.resolve(),
+        image_id=tuple(normalize_name(path) for path in relative),
+        path=tuple(relative),
+        class_name=tuple(name for name, _ in found),
+        sha1=tuple(scan.sha1 for scan in scanned),
+        num_bytes=np.array([scan.num_bytes for scan in scanned], dtype=np.int64),
+        width_px=np.array([scan.width_px for scan in scanned], dtype=np.int64),
+        height_px=np.array([scan.height_px for scan in scanned], dtype=np.int64),
+        status=tuple(status),
+        problem=tuple(problem),
+    )
+    classes = build_class_list(sorted(set(manifest.class_name)), find_equivalent_pairs(data_folder))
+    seen = {manifest.class_name[row] for row in manifest.used()}
+    empty = [classes.label(g) for g, names in enumerate(classes.members) if not seen.intersection(names)]
+    if empty:
+        raise DataError(f"{data_folder}: no usable photograph in {len(empty)} classes, first {empty[0]!r}; add some or remove the folder")
+    return manifest, classes
+
+
+def _judge(
+    found: Sequence[tuple[str, Path]], scanned: Sequence[_Scanned], excluded: dict[str, str], drop_duplicates: bool
+) -> tuple[list[str], list[str]]:
+    first_of: dict[tuple[str, str], str] = {}
+    status, problem = [], []
+    for (class_name, file), scan in zip(found, scanned, strict=True):
+        name = normalize_name(file.name)
+        state, reason = USED, ""
+        if scan.problem:
+            state, reason = DAMAGED, scan.problem
+        elif name in excluded:
+            state, reason = EXCLUDED, f"listed in {excluded[name]}"
+        elif drop_duplicates and (class_name, scan.sha1) in first_of:
+            state, reason = DUPLICATE, f"same bytes as {first_of[class_name, scan.sha1]}"
+        else:
+            first_of.setdefault((class_name, scan.sha1), name)
+        status.append(state)
+        problem.append(reason)
+    return status, problem
+
+
+def read_exclusions(lists: Sequence[str]) -> dict[str, str]:
+    """Maps each excluded file name (without folders, NFC) to the list that names it.
+
+    Raises:
+        DataError: A list is missing or has no column ``file``.
+    """
+    excluded: dict[str, str] = {}
+    for source in lists:
+        try:
+            if source.startswith("contest:"):
+                text = (resources.files("hectocar.contest") / f"{source.removeprefix('contest:')}.csv").read_text("utf-8-sig")
+            else:
+                text = Path(source).read_text("utf-8-sig")
+            names = [row["file"] for row in csv.DictReader(text.splitlines())]
+        except KeyError as error:
+            raise DataError(f"data.exclude: {source} has no column 'file'") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"data.exclude: {source} cannot be read; allowed: a csv path, or contest:noise_seed, contest:noise_consensus") from error
+        excluded.update({normalize_name(Path(name).name): source for name in names})
+    return excluded
+
+
+def find_equivalent_pairs(data_folder: Path) -> list[tuple[str, str]]:
+    """The pairs of ``DATA/equivalent_classes.csv`` if it exists, else the contest's own (names not present are ignored)."""
+    beside = data_folder / "equivalent_classes.csv"
+    if beside.is_file():
+        return read_equivalent_pairs(beside)
+    with resources.as_file(resources.files("hectocar.contest") / "equivalent_classes.csv") as path:
+        return read_equivalent_pairs(path)
