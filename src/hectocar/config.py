@@ -261,10 +261,14 @@ class TrainingConfig:
         problems.require(self.weight_decay >= 0.0, "weight_decay", self.weight_decay, "0 or more")
         problems.require(all(0.0 <= b < 1.0 for b in self.betas), "betas", self.betas, "two numbers from 0 up to 1")
         problems.require(self.clip_norm >= 0.0, "clip_norm", self.clip_norm, "0 (off) or more")
-        problems.require(0.0 <= self.label_smoothing < 1.0, "label_smoothing", self.label_smoothing, "0 up to, not including, 1")
+        problems.require(
+            0.0 <= self.label_smoothing < 1.0, "label_smoothing", self.label_smoothing, "0 up to, not including, 1"
+        )
         problems.fraction("drop_path_start", self.drop_path_start)
         problems.require(0.0 <= self.ema_decay < 1.0, "ema_decay", self.ema_decay, "0 (off) up to, not including, 1")
-        problems.require(self.checkpoint_minutes >= 0.0, "checkpoint_minutes", self.checkpoint_minutes, "0 (every step) or more")
+        problems.require(
+            self.checkpoint_minutes >= 0.0, "checkpoint_minutes", self.checkpoint_minutes, "0 (every step) or more"
+        )
         problems.raise_if_any()
 
 

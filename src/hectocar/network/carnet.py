@@ -87,9 +87,7 @@ class CarNet(nn.Module):
             parts = [norm(pool(stage)) for pool, norm, stage in zip(pools, self.stage_norms, maps, strict=True)]
             return torch.cat(parts, dim=1)
 
-    def forward(
-        self, images_BCHW: Tensor, label_BM: Tensor | None = None, margin_rad: float = 0.0
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, images_BCHW: Tensor, label_BM: Tensor | None = None, margin_rad: float = 0.0) -> tuple[Tensor, Tensor]:
         """Returns (logits (B, C), embeddings (B, D)); the margin goes to the labels where they are given."""
         pooled_BD = self.embed(images_BCHW)
         with torch.autocast(images_BCHW.device.type, enabled=False):

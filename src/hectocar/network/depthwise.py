@@ -26,10 +26,11 @@ class _StridedDepthwise(torch.autograd.Function):
         channels, side = weight.shape[0], weight.shape[2]
         grad_images = grad_weight = None
         if ctx.needs_input_grad[0]:
-            spread = images.new_zeros(images.shape).contiguous(memory_format=torch.channels_last)
-            rows, columns = grad.shape[2:]
-            # Output i came from inputs stride*i - padding ...; a 3x3 kernel with padding 1 is centred on stride*i.
-            spread[:, :, :: ctx.stride, :: ctx.stride][:, :, :rows, :columns] = grad
+            batch, _, height, width = images.shape
+            # With half padding output i is centred on input stride * i. Channels last: whole rows of memory are copied.
+            spread_BHWC = images.new_zeros(batch, height, width, channels)
+            spread_BHWC[:, :: ctx.stride, :: ctx.stride] = grad.permute(0, 2, 3, 1)
+            spread = spread_BHWC.permute(0, 3, 1, 2)
             grad_images = F.conv2d(spread, weight.flip(2, 3), None, 1, side - 1 - ctx.padding, 1, channels)
         if ctx.needs_input_grad[1]:
             grad_weight = torch.ops.aten.convolution_backward(

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from hectocar.config import DataConfig, InferenceConfig
 from hectocar.network.carnet import CarNet, PixelStatistics
-from hectocar.photos.batches import PhotoBatch, iter_photo_batches
+from hectocar.photos.batches import iter_photo_batches
+from hectocar.photos.decode import PhotoBatch
 
 AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 

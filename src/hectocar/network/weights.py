@@ -1,16 +1,23 @@
-"""Pretrained weights for a backbone: from timm's hub, from a local file, or none; never a silent random start."""
+"""Weights on disk: ours (tensors and a JSON state in one safetensors file) and pretrained ones for a backbone.
 
+A backbone starts from timm's hub, from a local file, or from random numbers when asked to; never silently so.
+"""
+
+import json
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from hectocar.artifacts import replace_file
 from hectocar.errors import ArtifactError, ConfigError
 from hectocar.photos.classes import nearest_names
 
+STATE_KEY = "hectocar"
 _HEAD_WORDS = ("classifier", "head", "fc", "last_linear", "head_dist")
 
 
@@ -79,7 +86,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError, EOFError) as error:
         raise ArtifactError(f"network.weights: {path} is not a readable weight file ({str(error)[:160]})") from error
     except Exception as error:  # pickle.UnpicklingError: content that weights_only refuses
-        raise ArtifactError(f"network.weights: {path} holds more than tensors and is not loaded ({type(error).__name__})") from error
+        raise ArtifactError(
+            f"network.weights: {path} holds more than tensors and is not loaded ({type(error).__name__})"
+        ) from error
 
 
 def load_backbone(backbone: nn.Module, path: Path, name: str) -> None:
@@ -102,3 +111,39 @@ def load_backbone(backbone: nn.Module, path: Path, name: str) -> None:
         )
     filled = {key: found[key].to(value.dtype) if key in found else value for key, value in wanted.items()}
     backbone.load_state_dict(filled)
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Writes tensors and a JSON state into one safetensors file, atomically."""
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    header = {STATE_KEY: json.dumps(state, ensure_ascii=False)}
+    replace_file(path, lambda target: save_file(stored, target, metadata=header))
+
+
+def load_tensors_with_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Reads what ``save_tensors`` wrote.
+
+    Raises:
+        ArtifactError: Missing, damaged, or not ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            state = json.loads(header[STATE_KEY])
+            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118 - not a mapping
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no such file") from error
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise ArtifactError(f"{path}: damaged, or not written by hectocar ({str(error)[:120]})") from error
+
+
+def load_state_exactly(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Fills a module; names and shapes must agree.
+
+    Raises:
+        ArtifactError: They do not.
+    """
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ArtifactError(f"{path}: its weights do not fit this network ({str(error)[:200]})") from error

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hectocar.errors import DataError
 
 
@@ -52,15 +49,6 @@ class ClassList:
         """For each trained class the positions of its names in ``names``."""
         position = {name: index for index, name in enumerate(self.names)}
         return [[position[name] for name in names] for names in self.members]
-
-    def widen(self, probs_NG: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(N, num_trained) -> (N, len(names)); an equivalent class's whole mass goes to its first name.
-
-        Whole mass in one column and 0 in the other loses nothing whether the evaluator sums a pair or takes its larger.
-        """
-        probs_NC = np.zeros((len(probs_NG), len(self.names)))
-        probs_NC[:, [columns[0] for columns in self.member_columns()]] = probs_NG
-        return probs_NC
 
     def to_json(self) -> dict[str, Any]:
         return {"names": list(self.names), "members": [list(names) for names in self.members]}
@@ -109,7 +97,7 @@ def build_class_list(names: Sequence[str], equivalent_pairs: Sequence[tuple[str,
 
 
 def read_equivalent_pairs(path: Path) -> list[tuple[str, str]]:
-    """Reads a csv with the columns class_a and class_b.
+    """Reads a csv with the columns class_a and class_b: two names of one class in each row; it may have no rows.
 
     Raises:
         DataError: The file cannot be read or lacks a column or a value.
@@ -124,5 +112,7 @@ def read_equivalent_pairs(path: Path) -> list[tuple[str, str]]:
         first, second = row.get("class_a"), row.get("class_b")
         if not first or not second:
             raise DataError(f"{path}, line {line}: columns class_a and class_b are needed, both filled")
-        pairs.append((normalize_name(first), normalize_name(second)))
+        if normalize_name(first) == normalize_name(second):
+            raise DataError(f"{path}, line {line}: {first!r} is paired with itself; allowed: two different names of a class")
+        pairs.append((first, second))
     return pairs

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from hectocar.artifacts import replace_file
 from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError
-from hectocar.photos.batches import count_workers
 from hectocar.photos.classes import ClassList, build_class_list, normalize_name, read_equivalent_pairs
-from hectocar.photos.decode import PHOTO_SUFFIXES, decode_photo, read_photo_bytes
+from hectocar.photos.decode import PHOTO_SUFFIXES, count_workers, decode_photo, read_photo_bytes
 
 USED, DAMAGED, DUPLICATE, EXCLUDED = "used", "damaged", "duplicate", "excluded"
 _COLUMNS = ("image_id", "path", "class_name", "sha1", "num_bytes", "width_px", "height_px", "status", "problem")
@@ -100,7 +99,9 @@ def find_photos(data_folder: Path) -> tuple[Path, list[tuple[str, Path]]]:
     if not data_folder.is_dir():
         raise DataError(f"{data_folder}: no such folder; expected train/<class>/*.jpg in it")
     top = data_folder / "train" if (data_folder / "train").is_dir() else data_folder
-    folders = sorted((f for f in top.iterdir() if f.is_dir() and not f.name.startswith(".")), key=lambda f: normalize_name(f.name))
+    folders = sorted(
+        (f for f in top.iterdir() if f.is_dir() and not f.name.startswith(".")), key=lambda f: normalize_name(f.name)
+    )
     found = [
         (normalize_name(folder.name), file)
         for folder in folders
@@ -171,7 +172,9 @@ def scan_photos(data_folder: Path, config: DataConfig, on_photo: OnPhoto | None 
     seen = {manifest.class_name[row] for row in manifest.used()}
     empty = [classes.label(g) for g, names in enumerate(classes.members) if not seen.intersection(names)]
     if empty:
-        raise DataError(f"{data_folder}: no usable photograph in {len(empty)} classes, first {empty[0]!r}; add some or remove the folder")
+        raise DataError(
+            f"{data_folder}: no usable photograph in {len(empty)} classes, first {empty[0]!r}; add some or remove the folder"
+        )
     return manifest, classes
 
 
@@ -213,7 +216,9 @@ def read_exclusions(lists: Sequence[str]) -> dict[str, str]:
         except KeyError as error:
             raise DataError(f"data.exclude: {source} has no column 'file'") from error
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"data.exclude: {source} cannot be read; allowed: a csv path, or contest:noise_seed, contest:noise_consensus") from error
+            raise DataError(
+                f"data.exclude: {source} cannot be read; allowed: a csv path, or contest:noise_seed, contest:noise_consensus"
+            ) from error
         excluded.update({normalize_name(Path(name).name): source for name in names})
     return excluded
 

@@ -1,0 +1,7 @@
+"""``python -m hectocar``."""
+
+import sys
+
+from hectocar.cli import main
+
+sys.exit(main())

@@ -1,0 +1,121 @@
+"""From photographs named by a table, a folder or one by one to a probability table in the form that was asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hectocar.delivery.predictor import Classifier
+from hectocar.errors import DataError
+from hectocar.photos.classes import normalize_name
+from hectocar.photos.decode import PHOTO_SUFFIXES
+from hectocar.progress import Progress
+from hectocar.scoring.submission import (
+    SampleForm,
+    Submission,
+    build_submission,
+    read_sample,
+    read_test_table,
+    write_equivalent_mass,
+    write_submission,
+)
+
+
+@dataclass(frozen=True)
+class PhotoList:
+    """Photographs to predict, each with its id, and the form of the answer if one is prescribed."""
+
+    ids: tuple[str, ...]
+    files: tuple[Path, ...]
+    sample: Path | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was predicted; ``unreadable`` maps ids to why their row is the class prior."""
+
+    photos: PhotoList
+    probs_NG: NDArray[np.float64]
+    unreadable: dict[str, str]
+
+
+def find_photo_list(inputs: Sequence[Path], sample: Path | None = None) -> PhotoList:
+    """Understands what the user points at: a csv with ID and img_path, a folder, or photographs.
+
+    Raises:
+        DataError: Nothing is there, or the table is wrong.
+    """
+    if len(inputs) == 1 and inputs[0].suffix.lower() == ".csv":
+        return _from_table(inputs[0], sample)
+    files: list[Path] = []
+    for path in inputs:
+        if path.is_dir():
+            inside = (file for file in path.rglob("*") if file.suffix.lower() in PHOTO_SUFFIXES and file.is_file())
+            files += sorted(inside, key=lambda file: normalize_name(file.as_posix()))
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise DataError(f"{path}: no such file or folder; allowed: a csv with ID and img_path, photographs, or a folder of them")
+    if not files:
+        raise DataError(f"{inputs[0]}: no photographs in it; accepted names end in {', '.join(PHOTO_SUFFIXES)}")
+    stems = [normalize_name(file.stem) for file in files]
+    ids = stems if len(set(stems)) == len(stems) else [normalize_name(file.as_posix()) for file in files]
+    return PhotoList(ids=tuple(ids), files=tuple(files), sample=sample)
+
+
+def _from_table(table_file: Path, sample: Path | None) -> PhotoList:
+    table = read_test_table(table_file)
+    files = tuple(_as_on_disk(table_file.parent / path) for path in table.img_paths)
+    if not any(file.is_file() for file in files):
+        raise DataError(f"{table_file}: none of its {len(files)} photographs exists, first {files[0]}; are they beside the table?")
+    beside = table_file.parent / "sample_submission.csv"
+    return PhotoList(ids=table.ids, files=files, sample=sample or (beside if beside.is_file() else None))
+
+
+def _as_on_disk(file: Path) -> Path:
+    # A table written on one system may spell a Korean name composed while the disk has it decomposed, or the reverse.
+    if file.exists() or file.as_posix().isascii():
+        return file
+    wanted = normalize_name(file.name)
+    same = [other for other in file.parent.iterdir() if normalize_name(other.name) == wanted] if file.parent.is_dir() else []
+    return same[0] if same else file
+
+
+def predict_photos(classifier: Classifier, photos: PhotoList, progress: Progress, *, num_workers: int = 0) -> Answer:
+    """Predicts every photograph; one that cannot be read gets the class prior and is named."""
+    progress.start("predicting", len(photos.files))
+    done = [0]
+
+    def on_photo(count: int, total: int) -> None:
+        progress.advance(count - done[0])
+        done[0] = count
+
+    table = classifier.predict_table(photos.files, num_workers=num_workers, on_photo=on_photo)
+    unreadable = {photos.ids[row]: reason for row, reason in sorted(table.problems.items())}
+    for image_id, reason in unreadable.items():
+        progress.note(f"cannot be read, its row is the class prior: {image_id}: {reason}")
+    return Answer(photos=photos, probs_NG=table.probs_NG, unreadable=unreadable)
+
+
+def make_submission(classifier: Classifier, answer: Answer) -> tuple[Submission, SampleForm]:
+    """Brings an answer into the sample's form, or without a sample into ID plus the class names in code-point order.
+
+    Raises:
+        DataError: The sample asks for other photographs or classes.
+    """
+    classes = classifier.classes
+    if answer.photos.sample is not None:
+        form = read_sample(answer.photos.sample)
+    else:
+        form = SampleForm(ids=answer.photos.ids, columns=classes.names, path=Path("(no sample)"))
+    probs_NC = write_equivalent_mass(answer.probs_NG, classes.member_columns(), len(classes.names))
+    return build_submission(form, answer.photos.ids, classes.names, probs_NC), form
+
+
+def save_submission(classifier: Classifier, answer: Answer, path: Path) -> Submission:
+    """Checks the submission by the evaluator's rules and writes it whole or not at all."""
+    submission, form = make_submission(classifier, answer)
+    write_submission(submission, path, form)
+    return submission

@@ -1,0 +1,142 @@
+"""Picture sheets: what the network sees in training, and what it answers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from hectocar.artifacts import replace_file
+from hectocar.config import Config
+from hectocar.errors import DataError
+from hectocar.photos.batches import view_photo
+from hectocar.photos.decode import PhotoBatch, decode_photo, read_photo_bytes
+from hectocar.photos.manifest import find_photos
+from hectocar.training.augment import draw_augment_params, draw_mix_params
+from hectocar.training.augment_batch import augment_batch, mix_batch
+from hectocar.training.loader import iter_training_batches
+from hectocar.training.recipe import epoch_plan
+
+_TEXT_PX = 16
+_FONT_FILES = (
+    "/usr/share/fonts/truetype/nanum/NanumGothic.ttf",
+    "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
+    "/usr/share/fonts/truetype/noto/NotoSansCJK-Regular.ttc",
+)
+
+
+def draw_preview(data_folder: Path, config: Config, path: Path, *, num_photos: int = 6, seed: int = 0) -> list[int]:
+    """Draws a sheet: for each size of the schedule one row of whole photographs as validated, then augmented ones.
+
+    The augmented rows come out of the training path itself: same crops, same colours, same mixing as in the first epoch
+    of that size.
+
+    Returns:
+        The sizes drawn, in px.
+
+    Raises:
+        DataError: No readable photographs.
+    """
+    root, found = find_photos(data_folder)
+    chosen = np.random.default_rng(seed).permutation(len(found))
+    files = [file for file in (found[int(i)][1] for i in chosen[: 8 * num_photos]) if _is_readable(file, config)][:num_photos]
+    if len(files) < 2:
+        raise DataError(f"{root}: fewer than two readable photographs among {8 * num_photos} tried")
+    rows: list[tuple[str, list[NDArray[np.uint8]]]] = []
+    sizes: list[int] = []
+    shown: set[tuple[int, str]] = set()
+    for epoch in range(config.training.epochs):
+        plan = epoch_plan(config, epoch)
+        if (plan.size_px, plan.mix.kind) in shown:
+            continue
+        shown.add((plan.size_px, plan.mix.kind))
+        if plan.size_px not in sizes:
+            sizes.append(plan.size_px)
+            fit, limit = config.inference.fit, config.data.max_megapixels
+            views = [view_photo(read_photo_bytes(file), plan.size_px, fit, limit) for file in files]
+            rows.append((f"{plan.size_px} px, validation and prediction ({fit})", views))
+        label = f"{plan.size_px} px, training from epoch {epoch + 1}, mix: {plan.mix.kind}"
+        rows.append((label, list(training_views(files, config, epoch))))
+    draw_sheet(rows, path)
+    return sizes
+
+
+def training_views(files: Sequence[Path], config: Config, epoch: int) -> NDArray[np.uint8]:
+    """What the training path makes of the photographs in an epoch, before normalisation: uint8 (B, H, W, 3)."""
+    plan, seed = epoch_plan(config, epoch), config.training.seed
+    index_B = np.arange(len(files), dtype=np.int64)
+    loaded = iter_training_batches(
+        files, [index_B], plan.size_px, augment=config.augment, data=config.data, seed=seed, epoch=epoch
+    )
+    batch: PhotoBatch = next(iter(loaded))
+    images = torch.from_numpy(batch.images_BHWC).permute(0, 3, 1, 2)
+    images = augment_batch(images, draw_augment_params(config.augment, seed, epoch, index_B, plan.size_px))
+    mix = draw_mix_params(plan.mix, seed, epoch, index_B, plan.size_px)
+    if mix is not None:
+        images = mix_batch(images, mix)
+    pixels: NDArray[np.uint8] = (images * 255.0 + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    return pixels
+
+
+def draw_sheet(rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], path: Path, *, cell_px: int = 224) -> None:
+    """Writes labelled rows of pictures as a PNG; pictures larger than a cell are reduced to it."""
+    width = max(len(pictures) for _, pictures in rows) * (cell_px + 4) + 4
+    heights = [min(cell_px, max(picture.shape[0] for picture in pictures)) + _TEXT_PX + 10 for _, pictures in rows]
+    sheet = Image.new("RGB", (width, sum(heights) + 4), (250, 250, 250))
+    draw, font = ImageDraw.Draw(sheet), load_font()
+    top = 4
+    for (label, pictures), height in zip(rows, heights, strict=True):
+        draw.text((6, top), label, fill=(20, 20, 20), font=font)
+        for place, picture in enumerate(pictures):
+            image = Image.fromarray(picture)
+            image.thumbnail((cell_px, cell_px))
+            sheet.paste(image, (4 + place * (cell_px + 4), top + _TEXT_PX + 4))
+        top += height
+    replace_file(path, lambda target: sheet.save(target, format="PNG"))
+
+
+def draw_predictions(items: Sequence[tuple[Path, str, float, str | None]], path: Path, *, columns: int = 4) -> None:
+    """Writes a PNG of photographs with their predicted name and probability; the true name, where known, colours it.
+
+    Args:
+        items: (photograph, predicted name, probability, true name or None).
+        path: The PNG.
+        columns: Photographs per row.
+    """
+    cell_w, cell_h = 320, 250
+    num_rows = (len(items) + columns - 1) // columns
+    sheet = Image.new("RGB", (columns * cell_w, num_rows * cell_h), (250, 250, 250))
+    draw, font = ImageDraw.Draw(sheet), load_font()
+    for place, (file, name, prob, truth) in enumerate(items):
+        left, top = place % columns * cell_w, place // columns * cell_h
+        try:
+            image = decode_photo(read_photo_bytes(file))
+            image.thumbnail((cell_w - 10, cell_h - 55))
+            sheet.paste(image, (left + 5, top + 5))
+        except DataError:
+            draw.text((left + 10, top + 60), "cannot be read: class prior", fill=(160, 0, 0), font=font)
+        right = truth is not None and truth in name.split(" = ")
+        colour = (60, 60, 60) if truth is None else (0, 120, 40) if right else (180, 30, 30)
+        draw.text((left + 6, top + cell_h - 44), f"{prob:.0%} {name}"[:40], fill=colour, font=font)
+        if truth is not None and not right:
+            draw.text((left + 6, top + cell_h - 24), f"is {truth}"[:40], fill=(60, 60, 60), font=font)
+    replace_file(path, lambda target: sheet.save(target, format="PNG"))
+
+
+def load_font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """A font with Korean letters where the system has one, else Pillow's own."""
+    for name in _FONT_FILES:
+        if Path(name).is_file():
+            return ImageFont.truetype(name, _TEXT_PX - 2)
+    return ImageFont.load_default(_TEXT_PX - 2)
+
+
+def _is_readable(file: Path, config: Config) -> bool:
+    try:
+        decode_photo(read_photo_bytes(file), max_megapixels=config.data.max_megapixels)
+    except DataError:
+        return False
+    return True
+

@@ -1,0 +1,15 @@
+"""The showroom: renders invented cars into a data set with the contest's layout, and plants known faults in it."""
+
+from hectocar.photos.showroom.catalogue import EQUIVALENT_PAIR, class_names, facelift_pairs
+from hectocar.photos.showroom.dataset import ShowroomSpec, ShowroomSummary, write_showroom
+from hectocar.photos.showroom.photo import render_photo
+
+__all__ = [
+    "EQUIVALENT_PAIR",
+    "ShowroomSpec",
+    "ShowroomSummary",
+    "class_names",
+    "facelift_pairs",
+    "render_photo",
+    "write_showroom",
+]

@@ -1,0 +1,149 @@
+"""Scoring a submission against known answers, under every reading of the contest's equivalent classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hectocar.errors import ArtifactError, DataError
+from hectocar.photos.classes import normalize_name, read_equivalent_pairs
+from hectocar.scoring.metrics import log_loss_grouped, top_k_accuracy
+from hectocar.scoring.submission import Submission, check_values
+from hectocar.scoring.tables import (
+    ID_COLUMN,
+    check_unique,
+    name_problems,
+    read_named_columns,
+    with_nearest,
+)
+
+__all__ = ["Answers", "ScoreReport", "group_columns", "read_answers", "read_equivalent_pairs", "score_submission"]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The true class of each photograph and, where known, the part of the test set that it belongs to."""
+
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    split: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ScoreReport:
+    """Scores of a submission, or of one split of it."""
+
+    strict: float
+    """Log loss in the label's own column."""
+    summed: float
+    """Log loss with the columns of equivalent classes added."""
+    maximum: float
+    """Log loss with the larger of the columns of equivalent classes."""
+    top1: float
+    """Share of rows whose largest column is the label's class or an equivalent one."""
+    top5: float
+    """Share of rows with such a column among the five largest (of all, where there are fewer)."""
+    num_rows: int
+    by_split: dict[str, "ScoreReport"] = field(default_factory=dict)
+    """The same for each split, by name; empty where the answers name none."""
+
+    def table(self) -> list[str]:
+        """A header and a line of text for the whole and for each split."""
+        parts = {"all": self, **{f"split {name}": part for name, part in self.by_split.items()}}
+        width = max(map(len, parts))
+        lines = [f"{'':<{width}}  {'rows':>7}  {'strict':>9}  {'summed':>9}  {'maximum':>9}  {'top-1':>7}  {'top-5':>7}"]
+        for name, part in parts.items():
+            losses = f"{part.strict:>9.5f}  {part.summed:>9.5f}  {part.maximum:>9.5f}"
+            lines.append(f"{name:<{width}}  {part.num_rows:>7}  {losses}  {part.top1:>7.2%}  {part.top5:>7.2%}")
+        return lines
+
+
+def read_answers(path: str | Path) -> Answers:
+    """Read a table `ID,label` with an optional column `split`.
+
+    Raises:
+        DataError: a column missing, an id twice, an empty cell, not UTF-8.
+    """
+    rows = read_named_columns(path, "answers", (ID_COLUMN, "label"), optional=("split",))
+    ids = [cells[ID_COLUMN] for _, cells in rows]
+    check_unique(ids, ID_COLUMN, [line for line, _ in rows], path, DataError)
+    labels = tuple(cells["label"] for _, cells in rows)
+    split = tuple(cells["split"] for _, cells in rows) if "split" in rows[0][1] else None
+    return Answers(tuple(ids), labels, split)
+
+
+def group_columns(columns: Sequence[str], pairs: Sequence[tuple[str, str]]) -> NDArray[np.int64]:
+    """The group id of each column: the lowest column index among those joined to it by pairs, directly or in a chain.
+
+    A pair of which neither name is a column belongs to another contest and is passed over.
+
+    Raises:
+        DataError: only one name of a pair is a column, so the table or the columns are wrong.
+    """
+    column_of = {normalize_name(name): index for index, name in enumerate(columns)}
+    group = np.arange(len(columns), dtype=np.int64)
+    absent = []
+    for pair in pairs:
+        index_a, index_b = (column_of.get(normalize_name(name)) for name in pair)
+        if index_a is not None and index_b is not None:
+            kept, dropped = sorted((group[index_a], group[index_b]))
+            group[group == dropped] = kept
+        elif index_a is not None or index_b is not None:
+            absent.append(pair[0] if index_a is None else pair[1])
+    if absent:
+        paired = {normalize_name(name) for pair in pairs for name in pair}
+        free = [
+            name for name in columns if normalize_name(name) not in paired
+        ]  # the partner resembles the name most, and is not meant
+        raise DataError(
+            f"equivalent classes: {len(absent)} names whose partner is a class column are none themselves: "
+            f"{with_nearest(absent, free)}; correct the name or delete the pair"
+        )
+    return group
+
+
+def score_submission(submission: Submission, answers: Answers, pairs: Sequence[tuple[str, str]] = ()) -> ScoreReport:
+    """Score a submission; its rows and those of the answers may stand in any order.
+
+    Raises:
+        ArtifactError: the ids are not those of the answers, or a value that the evaluator would refuse.
+        DataError: a label that is no class column, or only half of an equivalent pair among the columns.
+    """
+    problems = name_problems("ids", submission.ids, answers.ids, "the answers")
+    if problems:
+        raise ArtifactError("the submission does not belong to these answers: " + "; ".join(problems))
+    check_values(submission)
+    group_C = group_columns(submission.columns, pairs)
+    column_of = {normalize_name(name): index for index, name in enumerate(submission.columns)}
+    unknown = sorted({name for name in answers.labels if normalize_name(name) not in column_of})
+    if unknown:
+        raise DataError(
+            f"answers: {len(unknown)} labels are no class column of the submission: "
+            f"{with_nearest(unknown, submission.columns)}; allowed: its {len(submission.columns)} class names"
+        )
+    row_of = {normalize_name(name): row for row, name in enumerate(submission.ids)}
+    probs = submission.probs[[row_of[normalize_name(name)] for name in answers.ids]]
+    label_N = np.array([column_of[normalize_name(name)] for name in answers.labels], dtype=np.int64)
+    by_split = {}
+    if answers.split is not None:
+        split_N = np.array(answers.split)
+        for name in sorted(set(answers.split)):
+            rows = split_N == name
+            by_split[name] = _score(probs[rows], label_N[rows], group_C, {})
+    return _score(probs, label_N, group_C, by_split)
+
+
+def _score(
+    probs_NC: NDArray[np.float64], label_N: NDArray[np.int64], group_C: NDArray[np.int64], by_split: dict[str, ScoreReport]
+) -> ScoreReport:
+    return ScoreReport(
+        strict=log_loss_grouped(probs_NC, label_N, group_C, "strict"),
+        summed=log_loss_grouped(probs_NC, label_N, group_C, "sum"),
+        maximum=log_loss_grouped(probs_NC, label_N, group_C, "max"),
+        top1=top_k_accuracy(probs_NC, label_N, 1, group_C),
+        top5=top_k_accuracy(probs_NC, label_N, min(5, probs_NC.shape[1]), group_C),
+        num_rows=len(label_N),
+        by_split=by_split,
+    )

@@ -1,0 +1,212 @@
+"""The training loop: one function from the first photograph to the best checkpoint, to be read from top to bottom.
+
+Legend: B batch, M labels per photograph (two where photographs are mixed).
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hectocar.artifacts import EventLog
+from hectocar.config import Config
+from hectocar.errors import ConfigError
+from hectocar.network.carnet import CarNet
+from hectocar.network.inference import AUTOCAST_DTYPES, infer_photos, normalize_batch, to_device
+from hectocar.network.weights import save_tensors
+from hectocar.photos.decode import PhotoBatch
+from hectocar.progress import Progress
+from hectocar.scoring.metrics import cross_entropy_from_logits, top_k_accuracy
+from hectocar.training.augment import draw_augment_params, draw_mix_params
+from hectocar.training.augment_batch import augment_batch, mix_batch
+from hectocar.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from hectocar.training.ema import WeightAverage
+from hectocar.training.loader import iter_training_batches
+from hectocar.training.optimizer import build_optimizer, clip_gradients, set_learning_rates
+from hectocar.training.recipe import EpochPlan, epoch_plan, step_learning_rates
+from hectocar.training.sampler import epoch_batches
+
+STEPS_PER_LOOK = 20
+"""Steps between two checks that the loss is finite."""
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """What one fold trains on: all photographs of the manifest by row, and which rows are shown and held out."""
+
+    files: Sequence[Path]
+    labels: NDArray[np.int64]
+    num_classes: int
+    train_rows: NDArray[np.int64]
+    valid_rows: NDArray[np.int64]
+
+
+def train_fold(
+    config: Config, data: FoldData, folder: Path, *, inputs_digest: str, device: torch.device, progress: Progress
+) -> dict[str, Any]:
+    """Trains one fold, or goes on exactly where its last checkpoint stands.
+
+    Args:
+        config: The whole configuration.
+        data: Photographs and split.
+        folder: Gets events.jsonl, last.safetensors (to resume) and best.safetensors (lowest validation log loss).
+        inputs_digest: Of all that the result depends on; a checkpoint of other inputs is refused.
+        device: Where to train.
+        progress: Receives bars and lines.
+
+    Returns:
+        The best epoch's validation: epoch, size_px, weights (raw or ema), log_loss, top1, top5.
+
+    Raises:
+        HectocarError: A photograph or checkpoint is damaged, or the loss is no longer finite.
+    """
+    training = config.training
+    last, log = folder / "last.safetensors", EventLog(folder / "events.jsonl")
+    torch.manual_seed(training.seed)
+    network = CarNet(config.network, data.num_classes, weights="none" if last.exists() else None).to(device)
+    average = WeightAverage(network, training.ema_decay) if training.ema_decay > 0.0 else None
+    optimizer = build_optimizer(network, training)
+    scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
+    compute_loss = torch.compile(network.compute_loss) if config.network.compile else network.compute_loss
+    state = TrainingState(inputs_digest)
+    if last.exists():
+        state = load_checkpoint(last, inputs_digest, network, average and average.network, optimizer)
+        scaler.load_state_dict(state.scaler)
+        if average:
+            average.num_updates = state.num_ema_updates
+        log.write("resumed", epoch=state.epoch, step=state.step)
+
+    def save(epoch: int, step: int, loss_sum: float, seconds: float) -> None:
+        state.epoch, state.step, state.loss_sum, state.seconds = epoch, step, loss_sum, seconds
+        state.num_ema_updates = average.num_updates if average else 0
+        state.scaler = scaler.state_dict()
+        save_checkpoint(last, state, network, average and average.network, optimizer)
+
+    started = time.monotonic() - state.seconds
+    for epoch in range(state.epoch, training.epochs):
+        plan = epoch_plan(config, epoch)
+        batches = epoch_batches(data.train_rows, plan.batch_size, seed=training.seed, epoch=epoch)
+        first_step, saved_at = state.step, time.monotonic()
+        loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=device)
+        network.train()
+        network.set_drop_path(plan.drop_path_share)
+        progress.start(f"epoch {epoch + 1}/{training.epochs} at {plan.size_px} px", len(data.train_rows))
+        progress.advance(sum(len(rows) for rows in batches[:first_step]))
+        photos = iter_training_batches(
+            data.files, batches[first_step:], plan.size_px,
+            augment=config.augment, data=config.data, seed=training.seed, epoch=epoch,
+        )  # fmt: skip
+        for step, batch in enumerate(photos, start=first_step):
+            # Drop-path draws from torch's generator: seeding it per step makes a resumed step the same step.
+            torch.manual_seed(hash((training.seed, epoch, step)) & 0x7FFF_FFFF_FFFF_FFFF)
+            set_learning_rates(optimizer, *step_learning_rates(config, plan, step, len(batches)))
+            images, label_BM, share_BM = prepare_batch(config, plan, batch, data.labels, network, device)
+            with torch.autocast(
+                device.type, AUTOCAST_DTYPES.get(training.precision), enabled=training.precision in AUTOCAST_DTYPES
+            ):
+                loss = compute_loss(
+                    images, label_BM, share_BM, margin_rad=plan.margin_rad, label_smoothing=plan.label_smoothing
+                )
+            optimizer.zero_grad()
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
+            clip_gradients(network, training.clip_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            if average:
+                average.update(network)
+            loss_sum += loss.detach().double()
+            progress.advance(len(batch.index_B))
+            if step % STEPS_PER_LOOK == 0 or step + 1 == len(batches):
+                check_finite(float(loss_sum), epoch, step)  # reading it makes a GPU wait, so not at every step
+            if time.monotonic() - saved_at >= 60.0 * training.checkpoint_minutes and step + 1 < len(batches):
+                save(epoch, step + 1, float(loss_sum), time.monotonic() - started)
+                saved_at = time.monotonic()
+        results = validate(config, plan, data, network, average, progress)
+        seconds = time.monotonic() - started
+        for weights, result in results.items():
+            result |= {"epoch": epoch + 1, "weights": weights}
+            if not state.best or result["log_loss"] < state.best["log_loss"]:
+                state.best = result
+                chosen = average.network if average and weights == "ema" else network
+                save_tensors(folder / "best.safetensors", chosen.state_dict(), {**result, "inputs_digest": inputs_digest})
+        save(epoch + 1, 0, 0.0, seconds)
+        train_loss = float(loss_sum) / len(batches)
+        log.write("epoch", epoch=epoch + 1, size_px=plan.size_px, train_loss=train_loss, seconds=seconds, **results)
+        progress.note(describe_epoch(epoch, training.epochs, plan, train_loss, results, seconds))
+    return state.best
+
+
+def check_finite(loss_sum: float, epoch: int, step: int) -> None:
+    """Raises ConfigError when the training has diverged; the last checkpoint stays as it was."""
+    if not np.isfinite(loss_sum):
+        raise ConfigError(
+            f"the training loss is no longer finite at epoch {epoch + 1}, step {step + 1}; "
+            "lower training.sizes learning_rate, or set training.clip_norm to 1"
+        )
+
+
+def prepare_batch(
+    config: Config, plan: EpochPlan, batch: PhotoBatch, label_N: NDArray[np.int64], network: CarNet, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Augments, mixes and normalises a batch on the device.
+
+    Returns:
+        Normalised images (B, 3, H, W), labels (B, M) and their shares (B, M), rows summing to 1.
+    """
+    seed, rows = config.training.seed, batch.index_B
+    params = draw_augment_params(config.augment, seed, plan.epoch, rows, plan.size_px)
+    images = augment_batch(to_device(batch.images_BHWC, device), params)
+    label_B1 = torch.from_numpy(label_N[rows]).to(device)[:, None]
+    mix = draw_mix_params(plan.mix, seed, plan.epoch, rows, plan.size_px)
+    if mix is None:
+        return normalize_batch(images, network.pixels), label_B1, torch.ones_like(label_B1, dtype=torch.float32)
+    images = mix_batch(images, mix)
+    share_B1 = torch.from_numpy(mix.share_B).float().to(device)[:, None]
+    label_BM = torch.cat([label_B1, label_B1[torch.from_numpy(mix.partner_B).to(device)]], dim=1)
+    return normalize_batch(images, network.pixels), label_BM, torch.cat([share_B1, 1.0 - share_B1], dim=1)
+
+
+def validate(
+    config: Config, plan: EpochPlan, data: FoldData, network: CarNet, average: WeightAverage | None, progress: Progress
+) -> dict[str, dict[str, Any]]:
+    """Log loss, top-1 and top-5 on the held-out photographs, for the raw and the averaged weights."""
+    networks = {"raw": network} | ({"ema": average.network} if average else {})
+    size_px = config.inference.size_px or plan.size_px
+    progress.start("validating", len(data.valid_rows))
+    done = [0]
+
+    def on_photo(count: int, total: int) -> None:
+        progress.advance(count - done[0])
+        done[0] = count
+
+    outputs = infer_photos(
+        list(networks.values()), [data.files[row] for row in data.valid_rows], size_px=size_px,
+        inference=config.inference, data=config.data, precision=config.training.precision, on_photo=on_photo,
+    )  # fmt: skip
+    label_N = data.labels[data.valid_rows]
+    return {
+        name: {
+            "size_px": size_px,
+            "log_loss": cross_entropy_from_logits(output.logits, label_N),
+            "top1": top_k_accuracy(output.logits, label_N, 1),
+            "top5": top_k_accuracy(output.logits, label_N, min(5, data.num_classes)),
+        }
+        for name, output in zip(networks, outputs, strict=True)
+    }
+
+
+def describe_epoch(
+    epoch: int, num_epochs: int, plan: EpochPlan, train_loss: float, results: dict[str, dict[str, Any]], seconds: float
+) -> str:
+    """One line for a person: ``epoch 3/12 160 px  train 2.31  raw 1.92 55.1% 80.2%  ema ...  4.2 min``."""
+    parts = [f"{name} {r['log_loss']:.4f} {r['top1']:.1%} {r['top5']:.1%}" for name, r in results.items()]
+    return (
+        f"epoch {epoch + 1}/{num_epochs} {plan.size_px} px  train {train_loss:.4f}  {'  '.join(parts)}  {seconds / 60:.1f} min"
+    )

@@ -1,0 +1,186 @@
+"""A run: its folder, its inputs, and the folds that are trained in it.
+
+RUN/config.json, classes.json, manifest.parquet, folds.parquet, provenance.json, fold{k}/{events.jsonl, last, best}.safetensors
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hectocar.artifacts import compute_digest, describe_environment, hash_file, read_json, utc_now, write_json
+from hectocar.config import Config
+from hectocar.config_reader import config_from_tree, config_to_tree
+from hectocar.errors import ArtifactError, ConfigError, DataError
+from hectocar.photos.classes import ClassList
+from hectocar.photos.folds import Folds, assign_folds, classes_missing_in_folds, group_equal, load_folds
+from hectocar.photos.manifest import DAMAGED, DUPLICATE, EXCLUDED, Manifest, load_manifest, scan_photos
+from hectocar.progress import Progress
+from hectocar.training.loop import FoldData, train_fold
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder with its inputs in memory."""
+
+    folder: Path
+    config: Config
+    manifest: Manifest
+    classes: ClassList
+    folds: Folds
+
+    def fold_folder(self, fold: int) -> Path:
+        return self.folder / f"fold{fold}"
+
+    def inputs_digest(self, fold: int) -> str:
+        """Of all that a fold's result depends on: configuration, photographs, classes, split."""
+        split = dict(zip(self.folds.image_id, self.folds.fold.tolist(), strict=True))
+        tree = config_to_tree(self.config)
+        tree["training"].pop("checkpoint_minutes")
+        tree["data"].pop("num_workers")
+        return compute_digest([tree, self.manifest.digest(), self.classes.to_json(), split, fold])
+
+
+def create_run(folder: Path, data_folder: Path, config: Config, progress: Progress) -> Run:
+    """Scans the photographs, deals the folds and writes both into a new run folder.
+
+    Raises:
+        ArtifactError: The folder exists and is not empty.
+        DataError: The photographs cannot be used.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArtifactError(f"--out {folder}: exists already; add --resume to go on with that run, or give another folder")
+    progress.start("reading photographs", 1)
+    manifest, classes = scan_photos(data_folder, config.data, _count_with(progress, "reading photographs"))
+    describe_manifest(manifest, progress)
+    labels = manifest.labels(classes)
+    groups = group_equal(manifest.sha1)
+    fold_N = assign_folds(labels, groups, manifest.used(), num_folds=config.data.num_folds, seed=config.data.fold_seed)
+    small = classes_missing_in_folds(labels, fold_N, config.data.num_folds)
+    if small:
+        names = ", ".join(f"{classes.label(label)} ({count})" for label, count in small[:5])
+        progress.note(f"{len(small)} classes have too few photographs to be in each of {config.data.num_folds} folds: {names}")
+    folds = Folds(image_id=manifest.image_id, group=groups, fold=fold_N)
+    run = Run(folder, config, manifest, classes, folds)
+    save_run(run)
+    return run
+
+
+def save_run(run: Run) -> None:
+    """Writes config.json last: its presence says that the folder is whole."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.manifest.save(run.folder / "manifest.parquet")
+    run.folds.save(run.folder / "folds.parquet")
+    write_json(run.folder / "classes.json", run.classes.to_json())
+    weights = run.config.network.weights
+    provenance = {
+        "made": utc_now(),
+        "environment": describe_environment(),
+        "config_digest": compute_digest(config_to_tree(run.config)),
+        "manifest_digest": run.manifest.digest(),
+        "weights": {"source": weights if weights in ("hub", "none") else Path(weights).name},
+    }
+    if weights not in ("hub", "none") and Path(weights).is_file():
+        provenance["weights"] |= {"sha256": hash_file(Path(weights))}  # type: ignore[operator]
+    write_json(run.folder / "provenance.json", provenance)
+    write_json(run.folder / "config.json", config_to_tree(run.config))
+
+
+def open_run(folder: Path) -> Run:
+    """Opens an existing run.
+
+    Raises:
+        ArtifactError: Not a run, or damaged.
+    """
+    if not (folder / "config.json").is_file():
+        raise ArtifactError(f"{folder}: not a run (no config.json in it); `hectocar train DATA --out RUN` makes one")
+    try:
+        config = config_from_tree(read_json(folder / "config.json"))
+        classes = ClassList.from_json(read_json(folder / "classes.json"))
+    except (ConfigError, DataError) as error:
+        raise ArtifactError(f"{folder}: damaged run: {error}") from error
+    manifest = load_manifest(folder / "manifest.parquet")
+    return Run(folder, config, manifest, classes, load_folds(folder / "folds.parquet", manifest.image_id))
+
+
+def resume_run(folder: Path, data_folder: Path, config: Config) -> Run:
+    """Opens a run to go on with it.
+
+    Raises:
+        ConfigError: The configuration asked for differs from the run's; each difference is named.
+    """
+    run = open_run(folder)
+    changes = list(_differences(config_to_tree(run.config), config_to_tree(config), ""))
+    changes = [line for line in changes if not line.startswith(("training.checkpoint_minutes", "data.num_workers"))]
+    if changes:
+        raise ConfigError(
+            f"--resume: {folder} was started with another configuration:\n"
+            + "\n".join(f"  {line}" for line in changes)
+            + "\nGive the same options as then, or start a new run with another --out"
+        )
+    if not data_folder.is_dir():
+        raise DataError(f"{data_folder}: no such folder")
+    return dataclasses.replace(run, config=config, manifest=dataclasses.replace(run.manifest, root=data_folder.resolve()))
+
+
+def train_folds(run: Run, folds: Sequence[int], device: torch.device, progress: Progress) -> dict[int, dict[str, Any]]:
+    """Trains folds one after another; those that are done already return at once.
+
+    Returns:
+        The best epoch's result of each fold.
+
+    Raises:
+        ConfigError: No such fold.
+    """
+    wrong = [fold for fold in folds if not 0 <= fold < run.config.data.num_folds]
+    if wrong:
+        raise ConfigError(f"--fold is {wrong[0]}; allowed: 0 to {run.config.data.num_folds - 1}, or all")
+    results = {}
+    for fold in folds:
+        train_rows, valid_rows = run.folds.split(fold)
+        data = FoldData(
+            files=run.manifest.files(),
+            labels=run.manifest.labels(run.classes),
+            num_classes=run.classes.num_trained,
+            train_rows=train_rows,
+            valid_rows=valid_rows,
+        )
+        progress.note(f"fold {fold}: {len(train_rows)} photographs to train on, {len(valid_rows)} held out")
+        results[fold] = train_fold(
+            run.config, data, run.fold_folder(fold), inputs_digest=run.inputs_digest(fold), device=device, progress=progress
+        )
+    return results
+
+
+def describe_manifest(manifest: Manifest, progress: Progress) -> None:
+    """Says how many photographs are used, and names what is left out and why."""
+    progress.note(f"{len(manifest.used())} of {len(manifest)} photographs are used")
+    for image_id, problem in manifest.problems(DAMAGED):
+        progress.note(f"left out, damaged: {image_id}: {problem}")
+    for status, why in ((DUPLICATE, "byte-identical to another of its class"), (EXCLUDED, "on an exclusion list")):
+        rows = manifest.problems(status)
+        if rows:
+            progress.note(f"left out, {why}: {len(rows)} (see manifest.parquet), first {rows[0][0]}")
+
+
+def _count_with(progress: Progress, what: str) -> Any:
+    seen = [0]
+
+    def on_photo(done: int, total: int) -> None:
+        if seen[0] == 0:
+            progress.start(what, total)
+        progress.advance(done - seen[0])
+        seen[0] = done
+
+    return on_photo
+
+
+def _differences(old: Any, new: Any, path: str) -> Any:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old.keys() | new.keys():
+            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+    elif old != new:
+        yield f"{path}: {old!r} then, {new!r} now"
