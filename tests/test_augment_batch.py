@@ -14,8 +14,17 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
 from hectocar.config import AugmentConfig, MixPhase
-from hectocar.training.augment import BRIGHTNESS, CONTRAST, HUE, SATURATION, AugmentParams, draw_augment_params, draw_mix_params
-from hectocar.training.augment_batch import augment_batch, mix_batch, normalize_batch
+from hectocar.training.augment import (
+    BRIGHTNESS,
+    CONTRAST,
+    HUE,
+    SATURATION,
+    AugmentParams,
+    augment_batch,
+    draw_augment_params,
+    draw_mix_params,
+    mix_batch,
+)
 
 FLOAT_TOLERANCE = 2e-6  # a few roundings of float32
 HEAVY = AugmentConfig(shift=0.3, scale=0.5, rotate_degrees=180.0, brightness=1.0, contrast=1.0, saturation=1.0, hue=0.5)
@@ -204,9 +213,3 @@ def test_cutmix_share_is_the_area_that_is_left() -> None:
     assert mix is not None
     own_B = (mix_batch(images, mix)[:, 0] == images[:, 0]).sum(dim=(1, 2)).numpy()
     np.testing.assert_allclose(mix.share_B, own_B / size**2, rtol=1e-15)
-
-
-def test_normalize_equals_torchvision() -> None:
-    """Normalisation is torchvision's, to the last bit."""
-    images, mean, std = torch.rand(4, 3, 9, 9, generator=make_generator(0)), [0.48, 0.46, 0.41], [0.27, 0.26, 0.28]
-    assert torch.equal(normalize_batch(images, mean, std), tv.normalize(images, mean, std))

@@ -23,8 +23,7 @@ from hectocar.network.weights import save_tensors
 from hectocar.photos.decode import PhotoBatch
 from hectocar.progress import Progress
 from hectocar.scoring.metrics import cross_entropy_from_logits, top_k_accuracy
-from hectocar.training.augment import draw_augment_params, draw_mix_params
-from hectocar.training.augment_batch import augment_batch, mix_batch
+from hectocar.training.augment import augment_batch, draw_augment_params, draw_mix_params, mix_batch
 from hectocar.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from hectocar.training.ema import WeightAverage
 from hectocar.training.loader import iter_training_batches

@@ -56,6 +56,11 @@ def join_meshes(meshes: list[Mesh]) -> Mesh:
     )
 
 
+def turned_inside_out(mesh: Mesh) -> Mesh:
+    """The same surface seen from its other side, such as a convertible's windscreen from behind."""
+    return Mesh(mesh.corners[:, ::-1], -mesh.normals[:, ::-1], mesh.atlas_at[:, ::-1], mesh.layer)
+
+
 def build_lattice_mesh(lattice: Lattice, layer: Layer, *, outward_from: tuple[float, float, float] | None = None) -> Mesh:
     """Triangles of a lattice with smooth normals, turned away from `outward_from` (the lattice's middle by default)."""
     points = lattice.points
@@ -66,8 +71,8 @@ def build_lattice_mesh(lattice: Lattice, layer: Layer, *, outward_from: tuple[fl
     # One sign for the whole lattice: a concave place must not flip on its own.
     if float(np.sum(normals * (points - middle))) < 0.0:
         normals = -normals
-    a, b, c, d = (slice(None, -1), slice(None, -1)), (slice(1, None), slice(None, -1)), (slice(1, None), slice(1, None)), None
-    d = (slice(None, -1), slice(1, None))
+    first, last = slice(None, -1), slice(1, None)
+    a, b, c, d = (first, first), (last, first), (last, last), (first, last)
     triangles = [(a, b, c), (a, c, d)]
     corners = np.concatenate([np.stack([points[s] for s in t], axis=2).reshape(-1, 3, 3) for t in triangles])
     corner_normals = np.concatenate([np.stack([normals[s] for s in t], axis=2).reshape(-1, 3, 3) for t in triangles])
@@ -163,8 +168,8 @@ def build_cabin(design: CarDesign) -> Mesh:
     round_off = np.minimum(0.06, 0.4 * high)
     half = [
         (foot, base), (foot - 0.45 * shape.tumblehome * high + 0.012, base + 0.5 * high), (rail + 0.006, top - round_off),
-        (rail - 0.025, top - 0.25 * round_off), (rail - 0.10, top + 0.006), (0.5 * rail, top + 0.03 * np.minimum(1.0, 4 * high)),
-        (0.0 * rail, top + 0.04 * np.minimum(1.0, 4 * high)),
+        (rail - 0.025, top - 0.25 * round_off), (rail - 0.10, top + 0.006),
+        (0.5 * rail, top + 0.03 * np.minimum(1.0, 4 * high)), (0.0 * rail, top + 0.04 * np.minimum(1.0, 4 * high)),
     ]  # fmt: skip
     left = np.stack([np.stack([y, z], axis=-1) for y, z in half], axis=1)
     section = np.concatenate([left, left[:, -2::-1] * np.array([-1.0, 1.0])], axis=1)

@@ -8,75 +8,36 @@ import csv
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from hectocar.errors import DataError
-from hectocar.photos.showroom.catalogue import EQUIVALENT_PAIR, MAX_CLASSES, MIN_CLASSES, catalogue, class_names
+from hectocar.photos.showroom.catalogue import EQUIVALENT_PAIR, catalogue, class_names
 from hectocar.photos.showroom.faults import (
     FAULT_KINDS,
     PlannedFault,
     encode_jpeg,
     near_duplicate,
     odd_but_fine,
-    part_only,
     plan_faults,
     unusable,
 )
-from hectocar.photos.showroom.photo import render_empty_place, render_photo
+from hectocar.photos.showroom.photo import render_empty_place, render_part, render_photo
 from hectocar.photos.showroom.scene import draw_size
+from hectocar.photos.showroom.spec import ShowroomSpec, ShowroomSummary
 
 _TRAIN, _TEST, _FAULT, _PLAN = range(4)
-_PART_ZOOM = 3.4
-"""How much larger than the crop the photo is of which part_only shows a piece."""
 
 OnPhoto = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ShowroomSpec:
-    """What to write; raises DataError for a value outside of its range."""
+class Photographer(Protocol):
+    """render_photo or render_part."""
 
-    num_classes: int = 24
-    train_per_class: int = 30
-    """Clean photos of each class; faults come on top."""
-    test_per_class: int = 6
-    seed: int = 2025
-    long_edge_px: int = 224
-    """Mean long edge; sizes vary by 20 % either way."""
-    test_darkening: float = 0.35
-    """Test photos are darker by this share, as the contest's were."""
-    num_faults: int = 3
-    """Of each kind of planted fault; 0 is clean data."""
-
-    def __post_init__(self) -> None:
-        limits: dict[str, tuple[float, float]] = {
-            "num_classes": (MIN_CLASSES, MAX_CLASSES),
-            "train_per_class": (2, 9999),
-            "test_per_class": (1, 2000),
-            "seed": (0, 2**32 - 1),
-            "long_edge_px": (64, 1024),
-            "test_darkening": (0.0, 0.9),
-            "num_faults": (0, 500),
-        }
-        for name, (low, high) in limits.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise DataError(f"ShowroomSpec.{name} is {value}; allowed: {low} to {high}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShowroomSummary:
-    """What was written; `faults` counts the rows of truth/faults.csv by kind."""
-
-    folder: Path
-    num_train: int
-    num_test: int
-    num_classes: int
-    faults: dict[str, int]
+    def __call__(self, class_name: str, seed: int, *, width_px: int, height_px: int) -> Image.Image: ...
 
 
 def _rng(spec: ShowroomSpec, *key: int) -> np.random.Generator:
@@ -120,12 +81,14 @@ class _Builder:
         if self.on_photo is not None:
             self.on_photo(self.done, self.total)
 
-    def render(self, name: str, *key: int, zoom: float = 1.0) -> tuple[Image.Image, np.random.Generator]:
+    def render(
+        self, name: str, *key: int, photographer: Photographer = render_photo
+    ) -> tuple[Image.Image, np.random.Generator]:
         """A fresh photo of a class, and the generator that goes on from there."""
         rng = _rng(self.spec, *key, self.position[name])
         width, height = draw_size(rng, self.spec.long_edge_px)
         seed = int(rng.integers(2**62))
-        return render_photo(name, seed, width_px=round(zoom * width), height_px=round(zoom * height)), rng
+        return photographer(name, seed, width_px=width, height_px=height), rng
 
     def photo(self, name: str, *key: int, darkening: float = 0.0) -> bytes:
         """The bytes of a clean photo."""
@@ -176,9 +139,7 @@ def _fault_bytes(build: _Builder, index: int, fault: PlannedFault) -> tuple[byte
                 render_empty_place(int(rng.integers(2**62)), width_px=width, height_px=height), 85
             ), "background only"
         case "part_only":
-            large, rng = build.render(fault.true_class, *key, zoom=_PART_ZOOM)
-            size = (round(large.width / _PART_ZOOM), round(large.height / _PART_ZOOM))
-            return encode_jpeg(part_only(large, rng, *size), 85), "extreme crop"
+            return encode_jpeg(build.render(fault.true_class, *key, photographer=render_part)[0], 85), "extreme crop"
 
 
 def _write_faults(build: _Builder) -> dict[str, int]:

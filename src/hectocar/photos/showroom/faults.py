@@ -132,10 +132,3 @@ def odd_but_fine(image: Image.Image, variant: str) -> bytes:
             return encode_jpeg(image.transpose(Image.Transpose.ROTATE_90), 88, exif)
         case _:
             return encode_jpeg(image.convert("L"), 88)
-
-
-def part_only(photo: Image.Image, rng: np.random.Generator, width_px: int, height_px: int) -> Image.Image:
-    """An extreme crop: a piece of a far larger photo."""
-    left = int(rng.uniform(0.2, 0.8) * (photo.width - width_px))
-    top = int(rng.uniform(0.35, 0.75) * (photo.height - height_px))
-    return photo.crop((left, top, left + width_px, top + height_px))

@@ -68,8 +68,8 @@ def paint_grille(brush: PanelBrush, design: CarDesign, frame: "EndFrame") -> Non
             badge = (0.0, 0.66)
         case "slots":
             for k in range(-3, 4):
-                brush.polygon(frame([(k * 0.13 - 0.042, 0.52), (k * 0.13 - 0.042, 0.84), (k * 0.13 + 0.042, 0.84), (k * 0.13 + 0.042, 0.52)]),
-                              Material.DARK)  # fmt: skip
+                left, right = k * 0.13 - 0.042, k * 0.13 + 0.042
+                brush.polygon(frame([(left, 0.52), (left, 0.84), (right, 0.84), (right, 0.52)]), Material.DARK)
             badge = (0.0, 0.92)
         case "mesh":
             outline = _mirrored([(0.0, 0.74), (0.40, 0.72), (0.62, 0.42), (0.52, 0.24), (0.0, 0.22)])

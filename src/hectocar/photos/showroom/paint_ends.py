@@ -164,8 +164,8 @@ def paint_rear(image: Image.Image, design: CarDesign) -> None:
         upper, lower = max(b for a, b in outline if a > 1.0), min(b for a, b in outline if a > 1.0)
         (_, high), (_, low) = frame.at(0.0, upper), frame.at(0.0, lower)
         tail, reach = design.shape.x_at(1.0), design.shape.tail_round_m + 0.16
-        PanelBrush(image, Zone.SIDE).polygon([(tail - 0.1, low), (tail - 0.1, high), (tail + reach, high), (tail + reach - 0.06, low)],
-                                             Material.RED)  # fmt: skip
+        corner = [(tail - 0.1, low), (tail - 0.1, high), (tail + reach, high), (tail + reach - 0.06, low)]
+        PanelBrush(image, Zone.SIDE).polygon(corner, Material.RED)
 
 
 def _paint_screen(brush: PanelBrush, design: CarDesign, *, front: bool) -> None:

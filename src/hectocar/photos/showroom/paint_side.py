@@ -36,13 +36,11 @@ def _paint_windows(brush: PanelBrush, design: CarDesign) -> None:
     brush.polygon(outline, Material.GLASS)
     for index, pillar_u in enumerate(shape.pillars_u):
         x, lean = shape.x_at(pillar_u), 0.03 + 0.05 * index
-        low = float(shape.shoulder_z(np.array([pillar_u]))[0])
+        foot = float(shape.shoulder_z(np.array([pillar_u]))[0]) + 0.045
         solid = design.style in ("suv", "van") and index == len(shape.pillars_u) - 1
         half = 0.05 if solid else 0.03
         material = Material.BODY if solid and not design.black_roof else Material.BLACK
-        brush.polygon(
-            [(x - half, low + 0.045), (x + half, low + 0.045), (x + half - lean, 2.1), (x - half - lean, 2.1)], material
-        )
+        brush.polygon([(x - half, foot), (x + half, foot), (x + half - lean, 2.1), (x - half - lean, 2.1)], material)
     # The pillars were drawn past the windows' upper edge: give the roof rail back what lies above it.
     roof = Material.BLACK if design.black_roof else Material.BODY
     upper = [(a, b + 0.016) for a, b in outline[: len(outline) // 2]]
@@ -62,8 +60,8 @@ def _paint_arches(brush: PanelBrush, design: CarDesign) -> None:
     for axle_u in (shape.front_axle_u, shape.rear_axle_u):
         x = shape.x_at(axle_u)
         brush.disc(x, radius, radius + 0.045, Material.HOLE)
-        brush.polygon([(x - radius - 0.04, radius), (x + radius + 0.04, radius), (x + radius + 0.03, 0), (x - radius - 0.03, 0)],
-                      Material.HOLE)  # fmt: skip
+        wide, foot = radius + 0.04, radius + 0.03
+        brush.polygon([(x - wide, radius), (x + wide, radius), (x + foot, 0.0), (x - foot, 0.0)], Material.HOLE)
 
 
 def _paint_flank(brush: PanelBrush, design: CarDesign) -> None:
@@ -149,12 +147,11 @@ def paint_top(image: Image.Image, design: CarDesign) -> None:
         brush.line([(x, sign * y) for x, y in bonnet], Material.GAP, 0.014)
         brush.line([(x - 0.05, sign * y * 0.55) for x, y in bonnet], Material.BODY_LIGHT, 0.02)
         brush.line([(x - 0.05, sign * (y * 0.55 + 0.025)) for x, y in bonnet], Material.BODY_CREASE, 0.02)
-    brush.polygon([(shape.x_at(shape.cowl_u - 0.008), -half), (shape.x_at(shape.cowl_u - 0.008), half),
-                   (shape.x_at(shape.cowl_u + 0.02), half), (shape.x_at(shape.cowl_u + 0.02), -half)], Material.BLACK)  # fmt: skip
+    brush.polygon(_rectangle(shape, shape.cowl_u - 0.008, shape.cowl_u + 0.02, half), Material.BLACK)
     if design.black_roof and design.style != "convertible":
         brush.polygon(_rectangle(shape, shape.header_u - 0.05, shape.roof_end_u + 0.05, half), Material.BLACK)
     if design.style == "convertible":
-        brush.polygon(_rectangle(shape, shape.cowl_u + 0.02, shape.deck_u - 0.01, 0.80 * half), Material.INTERIOR)
+        brush.polygon(_rectangle(shape, shape.cowl_u + 0.06, shape.deck_u - 0.01, 0.80 * half), Material.INTERIOR)
         brush.polygon(_rectangle(shape, shape.deck_u - 0.01, shape.deck_u + 0.05, 0.72 * half), Material.BLACK)
     elif design.style == "pickup":
         brush.polygon(_rectangle(shape, shape.deck_u + 0.01, 0.985, 0.86 * half), Material.BLACK)

@@ -5,7 +5,16 @@ from functools import lru_cache
 import numpy as np
 
 from hectocar.photos.showroom.atlas import Material, Zone
-from hectocar.photos.showroom.body import Lattice, Layer, Mesh, build_body, build_cabin, build_lattice_mesh, join_meshes
+from hectocar.photos.showroom.body import (
+    Lattice,
+    Layer,
+    Mesh,
+    build_body,
+    build_cabin,
+    build_lattice_mesh,
+    join_meshes,
+    turned_inside_out,
+)
 from hectocar.photos.showroom.catalogue import CarDesign
 from hectocar.photos.showroom.shapes import Floats, Shape
 
@@ -106,5 +115,5 @@ def build_car(design: CarDesign) -> Mesh:
     """The whole car of a design."""
     meshes = [build_body(design.shape), build_cabin(design), _build_wheels(design.shape), _build_mirrors(design)]
     if design.style == "convertible":
-        meshes.append(_build_seats(design.shape))
+        meshes += [_build_seats(design.shape), turned_inside_out(meshes[1])]
     return join_meshes(meshes + _build_roof_parts(design))

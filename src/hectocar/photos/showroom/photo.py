@@ -1,6 +1,9 @@
 """Puts car, shadow, surroundings and camera together into a photograph."""
 
+from dataclasses import replace
+
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from hectocar.errors import DataError
@@ -31,7 +34,7 @@ def _place(design: CarDesign, scene: Scene, width_px: int, height_px: int) -> tu
     return place_camera(scene.view, size_m, width_px, height_px), size_m
 
 
-def _develop(pixels: np.ndarray, scene: Scene) -> Image.Image:
+def _develop(pixels: NDArray[np.float32], scene: Scene) -> Image.Image:
     """Exposure, white balance, a shoulder for the highlights and grain; from (H, W, 3) in 0..1."""
     height, width = pixels.shape[:2]
     rng = np.random.default_rng(scene.backdrop_seed + 1)
@@ -48,8 +51,8 @@ def render_scene(design: CarDesign, scene: Scene, width_px: int, height_px: int)
     pixels *= shadow_mask(scene, camera, size_m, width_px, height_px)[..., None]
     car = render_car(design, scene.look, camera, scene.light, width_px, height_px)
     left, top, right, bottom = car.getbbox() or (0, 0, 1, 1)
-    layer = np.frombuffer(car.tobytes(), dtype=np.uint8).reshape(height_px, width_px, 4)[top:bottom, left:right]
-    layer = layer.astype(np.float32) * np.float32(1.0 / 255.0)
+    stored = np.frombuffer(car.tobytes(), dtype=np.uint8).reshape(height_px, width_px, 4)[top:bottom, left:right]
+    layer = stored.astype(np.float32) * np.float32(1.0 / 255.0)
     window = pixels[top:bottom, left:right]
     window *= 1.0 - layer[..., 3:]
     window += layer[..., :3]
@@ -65,6 +68,17 @@ def render_photo(class_name: str, seed: int, *, width_px: int, height_px: int) -
     _check_size(width_px, height_px)
     _check_seed(seed)
     return render_scene(find_design(class_name), draw_scene(np.random.default_rng(seed)), width_px, height_px)
+
+
+def render_part(class_name: str, seed: int, *, width_px: int, height_px: int) -> Image.Image:
+    """An extreme close-up that shows a piece of the car only; raises DataError like render_photo."""
+    _check_size(width_px, height_px)
+    _check_seed(seed)
+    rng = np.random.default_rng(seed)
+    scene = draw_scene(rng)
+    # The car does not fit: the room around it is negative, and a shift chooses the piece.
+    view = replace(scene.view, fill=3.4, shift_x=float(rng.uniform(-0.5, 0.5)), shift_y=float(rng.uniform(-0.1, 0.5)))
+    return render_scene(find_design(class_name), replace(scene, view=view), width_px, height_px)
 
 
 def render_empty_place(seed: int, *, width_px: int, height_px: int) -> Image.Image:

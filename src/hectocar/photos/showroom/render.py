@@ -62,7 +62,7 @@ def _draw_order(mesh: Mesh, camera: Camera, depth: Floats) -> Floats:
     layer = mesh.layer.astype(np.float64)
     far = (mesh.layer == int(Layer.MIRRORS)) & (middle[:, 1] * camera.eye[1] < 0.0)
     layer[far] = float(Layer.INSIDE)
-    return layer * 1000.0 - depth.mean(axis=1)
+    return np.asarray(layer * 1000.0 - depth.mean(axis=1))
 
 
 def _plane_coefficients(x: Floats, y: Floats, attributes: Floats) -> Floats32:
@@ -79,7 +79,7 @@ def _plane_coefficients(x: Floats, y: Floats, attributes: Floats) -> Floats32:
 
 def _interpolate(planes: Floats32, k: int, face: NDArray[np.intp], x: Floats32, y: Floats32) -> Floats32:
     """Attribute k at pixels of triangles `face`."""
-    value = planes[0, k].take(face)
+    value: Floats32 = planes[0, k].take(face)
     value *= x
     value += planes[1, k].take(face) * y
     value += planes[2, k].take(face)
@@ -91,7 +91,7 @@ def _look_up(atlas: NDArray[np.uint8], planes: Floats32, face: NDArray[np.intp],
     column, row, inverse = (_interpolate(planes, k, face, x, y) for k in range(3))
     columns = np.clip(column / inverse, 0, atlas.shape[1] - 1).astype(np.intp)
     rows = np.clip(row / inverse, 0, atlas.shape[0] - 1).astype(np.intp)
-    return atlas.reshape(-1).take(rows * atlas.shape[1] + columns)
+    return np.asarray(atlas.reshape(-1).take(rows * atlas.shape[1] + columns))
 
 
 def _directions_to_eye(camera: Camera, x: Floats32, y: Floats32, zoom: int) -> Floats32:
