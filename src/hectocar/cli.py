@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
 from hectocar.config_reader import describe_config, list_presets, read_config
-from hectocar.errors import HectocarError
+from hectocar.errors import ConfigError, HectocarError
+from hectocar.photos.classes import ClassList
+from hectocar.progress import count_with
 
 # Heavy rooms (torch) are imported inside the commands, so that --help answers at once.
 
@@ -93,11 +97,89 @@ def command_train(args: argparse.Namespace) -> None:
 
 
 def _fold_number(text: str) -> int:
-    from hectocar.errors import ConfigError
-
     if not text.isdigit():
         raise ConfigError(f"--fold is {text!r}; allowed: a number from 0, or all")
     return int(text)
+
+
+def command_predict(args: argparse.Namespace) -> None:
+    from hectocar.delivery.predictor import Classifier
+    from hectocar.delivery.submit import find_photo_list, predict_photos, save_submission
+
+    photos = find_photo_list(args.photos, args.sample)
+    classifier = Classifier.load(args.model, device=args.device)
+    with ConsoleProgress() as progress:
+        answer = predict_photos(classifier, photos, progress, num_workers=args.workers)
+    if args.out is not None:
+        submission = save_submission(classifier, answer, args.out)
+        print(f"{args.out}: {len(submission.ids)} rows x {len(submission.columns)} classes, checked by the evaluator's rules")
+    else:
+        for row, image_id in enumerate(photos.ids):
+            print(_describe_prediction(classifier.classes, image_id, answer.probs_NG[row], answer.unreadable.get(image_id)))
+    if answer.unreadable:
+        print(f"{len(answer.unreadable)} of {len(photos.ids)} photographs could not be read; their rows are the class prior")
+
+
+def _describe_prediction(classes: ClassList, image_id: str, probs_G: NDArray[np.float64], problem: str | None) -> str:
+    if problem is not None:
+        return f"{image_id}: cannot be read: {problem}"
+    best = np.argsort(-probs_G, kind="stable")[:3]
+    return f"{image_id}: " + ", ".join(f"{classes.label(int(g))} {probs_G[g]:.1%}" for g in best)
+
+
+def command_score(args: argparse.Namespace) -> None:
+    from hectocar.photos.manifest import find_equivalent_pairs
+    from hectocar.scoring.answers import read_answers, read_equivalent_pairs, score_submission
+    from hectocar.scoring.submission import read_submission
+
+    submission, answers = read_submission(args.submission), read_answers(args.answer)
+    if args.equivalent is not None:
+        pairs = read_equivalent_pairs(args.equivalent)
+    else:
+        pairs = find_equivalent_pairs(args.answer.parent)
+    for line in score_submission(submission, answers, pairs).table():
+        print(line)
+
+
+def command_bundle(args: argparse.Namespace) -> None:
+    from hectocar.delivery.bundle import write_bundle
+
+    spec = write_bundle(args.model, args.out)
+    losses = ", ".join(f"fold {member.fold}: {member.log_loss:.4f}" for member in spec.members)
+    print(f"{args.out}: {len(spec.members)} networks, {spec.classes.num_trained} classes; validation log loss {losses}")
+
+
+def command_preview(args: argparse.Namespace) -> None:
+    from hectocar.lab.preview import draw_preview
+
+    config = read_config(args.preset, args.config, args.set)
+    sizes = draw_preview(args.data, config, args.out, num_photos=args.photos, seed=args.seed)
+    print(f"{args.out}: what the network sees at {', '.join(map(str, sizes))} px")
+
+
+def command_showroom(args: argparse.Namespace) -> None:
+    from hectocar.photos.showroom import ShowroomSpec, write_showroom
+
+    spec = ShowroomSpec(
+        num_classes=args.classes,
+        train_per_class=args.train_per_class,
+        test_per_class=args.test_per_class,
+        seed=args.seed,
+        num_faults=args.faults,
+    )
+    with ConsoleProgress() as progress:
+        summary = write_showroom(args.out, spec, count_with(progress, "rendering cars"))
+    print(f"{args.out}: {summary.num_train} training and {summary.num_test} test photographs of {summary.num_classes} classes")
+    print("planted faults: " + ", ".join(f"{count} {kind}" for kind, count in summary.faults.items()))
+
+
+def command_demo(args: argparse.Namespace) -> None:
+    from hectocar.lab.demo import run_demo
+
+    with ConsoleProgress() as progress:
+        result = run_demo(args.out, progress)
+    for line in result.table():
+        print(line)
 
 
 def command_plan(args: argparse.Namespace) -> None:
@@ -136,6 +218,49 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--resume", action="store_true", help="go on with the run in --out")
     train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
     train.set_defaults(run=command_train)
+
+    predict = commands.add_parser("predict", help="predict photographs; with --out in the form of a submission")
+    predict.add_argument("model", type=Path, metavar="MODEL", help="a run or a bundle")
+    predict.add_argument("photos", type=Path, nargs="+", metavar="PHOTOS", help="a csv (ID, img_path), photographs or a folder")
+    predict.add_argument("--out", type=Path, default=None, metavar="CSV", help="write all probabilities here")
+    predict.add_argument("--sample", type=Path, default=None, metavar="CSV", help="form to follow (default: beside the csv)")
+    predict.add_argument("--workers", type=int, default=0, help="decoding threads (default: one per core)")
+    predict.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+    predict.set_defaults(run=command_predict)
+
+    score = commands.add_parser("score", help="score a submission against known answers")
+    score.add_argument("submission", type=Path, metavar="SUBMISSION")
+    score.add_argument("answer", type=Path, metavar="ANSWER", help="csv with ID, label and optionally split")
+    score.add_argument(
+        "--equivalent", type=Path, default=None, metavar="CSV", help="pairs of names (default: beside ANSWER)"
+    )
+    score.set_defaults(run=command_score)
+
+    bundle = commands.add_parser("bundle", help="make a model bundle from the finished folds of a run")
+    bundle.add_argument("model", type=Path, metavar="RUN")
+    bundle.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
+    bundle.set_defaults(run=command_bundle)
+
+    preview = commands.add_parser("preview", help="draw what the network sees at each size")
+    preview.add_argument("data", type=Path, metavar="DATA")
+    add_config_options(preview)
+    preview.add_argument("--out", type=Path, default=Path("preview.png"), metavar="PNG")
+    preview.add_argument("--photos", type=int, default=6, help="photographs per row (default: 6)")
+    preview.add_argument("--seed", type=int, default=0, help="which photographs")
+    preview.set_defaults(run=command_preview)
+
+    showroom = commands.add_parser("showroom", help="render the embedded data set of invented cars")
+    showroom.add_argument("out", type=Path, metavar="FOLDER")
+    showroom.add_argument("--classes", type=int, default=24)
+    showroom.add_argument("--train-per-class", type=int, default=30)
+    showroom.add_argument("--test-per-class", type=int, default=6)
+    showroom.add_argument("--faults", type=int, default=3, help="planted per kind; 0 for clean data")
+    showroom.add_argument("--seed", type=int, default=2025)
+    showroom.set_defaults(run=command_showroom)
+
+    demo = commands.add_parser("demo", help="the whole path on the showroom, in minutes")
+    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="FOLDER")
+    demo.set_defaults(run=command_demo)
 
     plan = commands.add_parser("plan", help="print the schedule, epoch by epoch")
     add_config_options(plan)

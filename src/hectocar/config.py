@@ -102,7 +102,8 @@ class AugmentConfig:
     crop_ratio: tuple[float, float] = (0.75, 1.333)
     """RandomResizedCrop: width / height of the crop."""
     crop_ratio_of: Literal["pixels", "photo"] = "pixels"
-    """``pixels``: the ratio is absolute (torchvision). ``photo``: it is relative to the photograph's own, so that a wide photograph is cropped wide."""
+    """``pixels``: the ratio is absolute, as torchvision's. ``photo``: relative to the photograph's own, so that a wide
+    photograph is cropped wide."""
     brightness: float = 0.4
     """ColorJitter: factor drawn from 1 - b to 1 + b."""
     contrast: float = 0.4

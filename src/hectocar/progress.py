@@ -1,5 +1,6 @@
 """How long work reports on itself. The command line draws bars; a library user may pass NoProgress or an own class."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -24,3 +25,17 @@ class NoProgress:
     def advance(self, count: int, detail: str = "") -> None: ...
 
     def note(self, text: str) -> None: ...
+
+
+def count_with(progress: Progress, what: str) -> Callable[[int, int], None]:
+    """Turns calls (done, total) into a started and advanced bar."""
+    seen = [-1]
+
+    def on_item(done: int, total: int) -> None:
+        if seen[0] < 0:
+            progress.start(what, total)
+            seen[0] = 0
+        progress.advance(done - seen[0])
+        seen[0] = done
+
+    return on_item

@@ -11,7 +11,7 @@ from hectocar.delivery.predictor import Classifier
 from hectocar.errors import DataError
 from hectocar.photos.classes import normalize_name
 from hectocar.photos.decode import PHOTO_SUFFIXES
-from hectocar.progress import Progress
+from hectocar.progress import Progress, count_with
 from hectocar.scoring.submission import (
     SampleForm,
     Submission,
@@ -57,7 +57,7 @@ def find_photo_list(inputs: Sequence[Path], sample: Path | None = None) -> Photo
         elif path.is_file():
             files.append(path)
         else:
-            raise DataError(f"{path}: no such file or folder; allowed: a csv with ID and img_path, photographs, or a folder of them")
+            raise DataError(f"{path}: no such file or folder; allowed: a csv (ID, img_path), photographs, or a folder of them")
     if not files:
         raise DataError(f"{inputs[0]}: no photographs in it; accepted names end in {', '.join(PHOTO_SUFFIXES)}")
     stems = [normalize_name(file.stem) for file in files]
@@ -69,7 +69,9 @@ def _from_table(table_file: Path, sample: Path | None) -> PhotoList:
     table = read_test_table(table_file)
     files = tuple(_as_on_disk(table_file.parent / path) for path in table.img_paths)
     if not any(file.is_file() for file in files):
-        raise DataError(f"{table_file}: none of its {len(files)} photographs exists, first {files[0]}; are they beside the table?")
+        raise DataError(
+            f"{table_file}: none of its {len(files)} photographs exists, first {files[0]}; put them beside the table"
+        )
     beside = table_file.parent / "sample_submission.csv"
     return PhotoList(ids=table.ids, files=files, sample=sample or (beside if beside.is_file() else None))
 
@@ -85,13 +87,7 @@ def _as_on_disk(file: Path) -> Path:
 
 def predict_photos(classifier: Classifier, photos: PhotoList, progress: Progress, *, num_workers: int = 0) -> Answer:
     """Predicts every photograph; one that cannot be read gets the class prior and is named."""
-    progress.start("predicting", len(photos.files))
-    done = [0]
-
-    def on_photo(count: int, total: int) -> None:
-        progress.advance(count - done[0])
-        done[0] = count
-
+    on_photo = count_with(progress, "predicting")
     table = classifier.predict_table(photos.files, num_workers=num_workers, on_photo=on_photo)
     unreadable = {photos.ids[row]: reason for row, reason in sorted(table.problems.items())}
     for image_id, reason in unreadable.items():

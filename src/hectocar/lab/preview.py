@@ -138,4 +138,3 @@ def _is_readable(file: Path, config: Config) -> bool:
     except DataError:
         return False
     return True
-

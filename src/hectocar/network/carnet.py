@@ -4,7 +4,7 @@ Legend: B batch, C channels or classes, H W positions, N tokens, D embedding, M 
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,7 @@ class CarNet(nn.Module):
         self.num_classes = num_classes
         self.backbone: Any = create_backbone(config.backbone, weights or config.weights, config.drop_path_max)
         speed_up_depthwise(self.backbone)
-        data_config = self.backbone.pretrained_cfg
+        data_config = cast(dict[str, Any], self.backbone.pretrained_cfg)
         self.pixels = PixelStatistics(tuple(data_config["mean"]), tuple(data_config["std"]))
         dims = self._stage_dims()
         self.pool: nn.Module = GeM(config.gem_p) if config.pool == "gem" else AveragePool()

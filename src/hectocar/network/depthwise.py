@@ -21,7 +21,7 @@ class _StridedDepthwise(torch.autograd.Function):
         return F.conv2d(images, weight, None, stride, padding, 1, weight.shape[0])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         images, weight = ctx.saved_tensors
         channels, side = weight.shape[0], weight.shape[2]
         grad_images = grad_weight = None

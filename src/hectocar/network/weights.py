@@ -36,7 +36,7 @@ def create_backbone(name: str, weights: str, drop_path_max: float) -> nn.Module:
     if not timm.is_model(name):
         near = nearest_names(name.split(".")[0], timm.list_models())
         raise ConfigError(f"network.backbone is {name!r}, which timm {timm.__version__} does not have; nearest: {near}")
-    settings: dict[str, object] = {"num_classes": 0, "global_pool": ""}
+    settings: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
     if drop_path_max > 0.0:
         settings["drop_path_rate"] = drop_path_max
     try:
@@ -50,7 +50,7 @@ def create_backbone(name: str, weights: str, drop_path_max: float) -> nn.Module:
     return backbone
 
 
-def _from_hub(name: str, settings: dict[str, object]) -> nn.Module:
+def _from_hub(name: str, settings: dict[str, Any]) -> nn.Module:
     if not timm.models.is_model_pretrained(name):
         raise ConfigError(f"network.backbone {name!r} has no weights in timm's hub; set network.weights to a file or to none")
     try:

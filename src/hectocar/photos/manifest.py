@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -79,7 +80,8 @@ def load_manifest(path: Path) -> Manifest:
         columns = {name: table.column(name) for name in _COLUMNS}
         numbers = {name: columns[name].to_numpy() for name in ("num_bytes", "width_px", "height_px")}
         texts = {name: tuple(column.to_pylist()) for name, column in columns.items() if name not in numbers}
-        manifest = Manifest(root=Path(metadata["root"]), **texts, **numbers)
+        fields: dict[str, Any] = {**texts, **numbers}
+        manifest = Manifest(root=Path(metadata["root"]), **fields)
     except Exception as error:  # pyarrow raises many types on foreign bytes
         raise ArtifactError(f"{path}: not a readable manifest ({error}); make the run again") from error
     if manifest.digest() != metadata.get("digest"):

@@ -21,7 +21,7 @@ from hectocar.network.carnet import CarNet
 from hectocar.network.inference import AUTOCAST_DTYPES, infer_photos, normalize_batch, to_device
 from hectocar.network.weights import save_tensors
 from hectocar.photos.decode import PhotoBatch
-from hectocar.progress import Progress
+from hectocar.progress import Progress, count_with
 from hectocar.scoring.metrics import cross_entropy_from_logits, top_k_accuracy
 from hectocar.training.augment import augment_batch, draw_augment_params, draw_mix_params, mix_batch
 from hectocar.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
@@ -75,7 +75,7 @@ def train_fold(
     compute_loss = torch.compile(network.compute_loss) if config.network.compile else network.compute_loss
     state = TrainingState(inputs_digest)
     if last.exists():
-        state = load_checkpoint(last, inputs_digest, network, average and average.network, optimizer)
+        state = load_checkpoint(last, inputs_digest, network, average.network if average else None, optimizer)
         scaler.load_state_dict(state.scaler)
         if average:
             average.num_updates = state.num_ema_updates
@@ -85,7 +85,7 @@ def train_fold(
         state.epoch, state.step, state.loss_sum, state.seconds = epoch, step, loss_sum, seconds
         state.num_ema_updates = average.num_updates if average else 0
         state.scaler = scaler.state_dict()
-        save_checkpoint(last, state, network, average and average.network, optimizer)
+        save_checkpoint(last, state, network, average.network if average else None, optimizer)
 
     started = time.monotonic() - state.seconds
     for epoch in range(state.epoch, training.epochs):
@@ -113,7 +113,7 @@ def train_fold(
                     images, label_BM, share_BM, margin_rad=plan.margin_rad, label_smoothing=plan.label_smoothing
                 )
             optimizer.zero_grad()
-            scaler.scale(loss).backward()
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
             scaler.unscale_(optimizer)
             clip_gradients(network, training.clip_norm)
             scaler.step(optimizer)
@@ -178,13 +178,7 @@ def validate(
     """Log loss, top-1 and top-5 on the held-out photographs, for the raw and the averaged weights."""
     networks = {"raw": network} | ({"ema": average.network} if average else {})
     size_px = config.inference.size_px or plan.size_px
-    progress.start("validating", len(data.valid_rows))
-    done = [0]
-
-    def on_photo(count: int, total: int) -> None:
-        progress.advance(count - done[0])
-        done[0] = count
-
+    on_photo = count_with(progress, "validating")
     outputs = infer_photos(
         list(networks.values()), [data.files[row] for row in data.valid_rows], size_px=size_px,
         inference=config.inference, data=config.data, precision=config.training.precision, on_photo=on_photo,

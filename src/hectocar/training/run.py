@@ -18,7 +18,7 @@ from hectocar.errors import ArtifactError, ConfigError, DataError
 from hectocar.photos.classes import ClassList
 from hectocar.photos.folds import Folds, assign_folds, classes_missing_in_folds, group_equal, load_folds
 from hectocar.photos.manifest import DAMAGED, DUPLICATE, EXCLUDED, Manifest, load_manifest, scan_photos
-from hectocar.progress import Progress
+from hectocar.progress import Progress, count_with
 from hectocar.training.loop import FoldData, train_fold
 
 
@@ -53,8 +53,7 @@ def create_run(folder: Path, data_folder: Path, config: Config, progress: Progre
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ArtifactError(f"--out {folder}: exists already; add --resume to go on with that run, or give another folder")
-    progress.start("reading photographs", 1)
-    manifest, classes = scan_photos(data_folder, config.data, _count_with(progress, "reading photographs"))
+    manifest, classes = scan_photos(data_folder, config.data, count_with(progress, "reading photographs"))
     describe_manifest(manifest, progress)
     labels = manifest.labels(classes)
     groups = group_equal(manifest.sha1)
@@ -164,18 +163,6 @@ def describe_manifest(manifest: Manifest, progress: Progress) -> None:
         rows = manifest.problems(status)
         if rows:
             progress.note(f"left out, {why}: {len(rows)} (see manifest.parquet), first {rows[0][0]}")
-
-
-def _count_with(progress: Progress, what: str) -> Any:
-    seen = [0]
-
-    def on_photo(done: int, total: int) -> None:
-        if seen[0] == 0:
-            progress.start(what, total)
-        progress.advance(done - seen[0])
-        seen[0] = done
-
-    return on_photo
 
 
 def _differences(old: Any, new: Any, path: str) -> Any:

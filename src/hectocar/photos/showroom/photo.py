@@ -50,10 +50,8 @@ def render_scene(design: CarDesign, scene: Scene, width_px: int, height_px: int)
     pixels = paint_backdrop(scene, camera, width_px, height_px)
     pixels *= shadow_mask(scene, camera, size_m, width_px, height_px)[..., None]
     car = render_car(design, scene.look, camera, scene.light, width_px, height_px)
-    left, top, right, bottom = car.getbbox() or (0, 0, 1, 1)
-    stored = np.frombuffer(car.tobytes(), dtype=np.uint8).reshape(height_px, width_px, 4)[top:bottom, left:right]
-    layer = stored.astype(np.float32) * np.float32(1.0 / 255.0)
-    window = pixels[top:bottom, left:right]
+    layer = car.pixels.astype(np.float32) * np.float32(1.0 / 255.0)
+    window = pixels[car.top : car.top + layer.shape[0], car.left : car.left + layer.shape[1]]
     window *= 1.0 - layer[..., 3:]
     window += layer[..., :3]
     return _develop(pixels, scene)

@@ -94,51 +94,90 @@ def _look_up(atlas: NDArray[np.uint8], planes: Floats32, face: NDArray[np.intp],
     return np.asarray(atlas.reshape(-1).take(rows * atlas.shape[1] + columns))
 
 
-def _directions_to_eye(camera: Camera, x: Floats32, y: Floats32, zoom: int) -> Floats32:
+def _directions_to_eye(camera: Camera, x: Floats32, y: Floats32) -> Floats32:
+    """Unit vectors (3, P) from the car to the eye; x and y are fine pixels of the whole frame."""
     axes = camera.axes.astype(np.float32)
-    right = (x / zoom - camera.centre_px[0]) / camera.scale_px
-    up = (camera.centre_px[1] - y / zoom) / camera.scale_px
+    right = (x / SUPERSAMPLE - camera.centre_px[0]) / camera.scale_px
+    up = (camera.centre_px[1] - y / SUPERSAMPLE) / camera.scale_px
     ray = axes[2][:, None] + axes[0][:, None] * right + axes[1][:, None] * up
     return np.asarray(-ray / np.sqrt(np.einsum("kp,kp->p", ray, ray)), dtype=np.float32)
 
 
-def render_car(design: CarDesign, look: CarLook, camera: Camera, light: Light, width_px: int, height_px: int) -> Image.Image:
-    """The car alone, as an image of mode RGBa (colour multiplied by coverage)."""
-    zoom = SUPERSAMPLE
-    mesh, atlas = build_car(design), build_atlas(design)
-    size = (zoom * width_px, zoom * height_px)
+@dataclass(frozen=True)
+class _Raster:
+    """What lies under each fine pixel of a cut-out of the frame that holds the car."""
+
+    above: NDArray[np.int32]
+    below: NDArray[np.int32]
+    """One plus the number of the triangle in front (of the body) and behind (of the wheels); 0 where there is none."""
+    planes: Floats32
+    left: int
+    top: int
+    size: tuple[int, int]
+    """Cut-out in output pixels; above and below are SUPERSAMPLE times finer."""
+
+
+def _rasterise(mesh: Mesh, camera: Camera, width_px: int, height_px: int) -> _Raster | None:
+    """Draw the triangles that face the camera; None if the car is out of the frame."""
     x, y, depth = camera.project(mesh.corners)
-    x, y = x * zoom, y * zoom
+    left, right = int(max(0.0, np.floor(x.min()))), int(min(float(width_px), np.ceil(x.max()) + 1))
+    top, bottom = int(max(0.0, np.floor(y.min()))), int(min(float(height_px), np.ceil(y.max()) + 1))
+    if left >= right or top >= bottom:
+        return None
+    x, y = (x - left) * SUPERSAMPLE, (y - top) * SUPERSAMPLE
     signed_area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0])
     order = np.argsort(_draw_order(mesh, camera, depth), kind="stable")
     order = order[signed_area[order] < -0.02]
-    x, y, depth, layer = x[order], y[order], depth[order], mesh.layer[order]
+    x, y, depth = x[order], y[order], depth[order]
     xy, numbers = np.stack([x, y], axis=2), np.arange(1, len(order) + 1)
-    is_wheel = layer == int(Layer.WHEELS)
-    below = _draw_numbers(xy[is_wheel], numbers[is_wheel], size).reshape(-1)
-    above = _draw_numbers(xy[~is_wheel], numbers[~is_wheel], size).reshape(-1)
+    is_wheel = mesh.layer[order] == int(Layer.WHEELS)
+    fine = (SUPERSAMPLE * (right - left), SUPERSAMPLE * (bottom - top))
+    below, above = (_draw_numbers(xy[chosen], numbers[chosen], fine).reshape(-1) for chosen in (is_wheel, ~is_wheel))
     over_depth = np.concatenate([mesh.atlas_at[order], np.ones((*depth.shape, 1))], axis=2) / depth[..., None]
     planes = _plane_coefficients(x, y, np.concatenate([over_depth, mesh.normals[order]], axis=2))
+    return _Raster(above, below, planes, left, top, (right - left, bottom - top))
 
-    number = np.where(above > 0, above, below)
-    pixels = np.flatnonzero(number)
-    face = (number[pixels] - 1).astype(np.intp)
-    rows = pixels // size[0]
-    px, py = (pixels - rows * size[0]).astype(np.float32), rows.astype(np.float32)
-    material = _look_up(atlas, planes, face, px, py)
-    # Through a wheel arch one sees the wheel, or the dark behind it.
+
+def _resolve(raster: _Raster, atlas: NDArray[np.uint8], pixels: NDArray[np.intp], x: Floats32, y: Floats32) -> tuple[
+    NDArray[np.intp], NDArray[np.uint8]]:  # fmt: skip
+    """Triangle and material of each pixel; through a wheel arch one sees the wheel, or the dark behind it."""
+    front, behind = raster.above[pixels], raster.below[pixels]
+    face = np.where(front > 0, front, behind).astype(np.intp) - 1
+    material = _look_up(atlas, raster.planes, face, x, y)
     hole = np.flatnonzero(material == int(Material.HOLE))
-    behind = below[pixels[hole]] - 1
     material[hole] = int(Material.WELL)
-    seen = hole[behind >= 0]
-    face[seen] = behind[behind >= 0]
-    material[seen] = _look_up(atlas, planes, face[seen], px[seen], py[seen])
+    seen = hole[behind[hole] > 0]
+    face[seen] = behind[seen].astype(np.intp) - 1
+    material[seen] = _look_up(atlas, raster.planes, face[seen], x[seen], y[seen])
+    return face, material
 
-    normals = np.stack([_interpolate(planes, k, face, px, py) for k in (3, 4, 5)])
+
+@dataclass(frozen=True)
+class Sprite:
+    """The car alone, RGBA with colour multiplied by coverage, (height, width, 4), and where it belongs in the frame."""
+
+    pixels: NDArray[np.uint8]
+    left: int
+    top: int
+
+
+def render_car(design: CarDesign, look: CarLook, camera: Camera, light: Light, width_px: int, height_px: int) -> Sprite:
+    """Draw the car and shade it."""
+    raster = _rasterise(build_car(design), camera, width_px, height_px)
+    if raster is None:
+        return Sprite(np.zeros((0, 0, 4), dtype=np.uint8), 0, 0)
+    width, height = (SUPERSAMPLE * edge for edge in raster.size)
+    pixels = np.flatnonzero(raster.above | raster.below)
+    rows = pixels // width
+    x, y = (pixels - rows * width).astype(np.float32), rows.astype(np.float32)
+    face, material = _resolve(raster, build_atlas(design), pixels, x, y)
+    normals = np.stack([_interpolate(raster.planes, k, face, x, y) for k in (3, 4, 5)])
     normals /= np.sqrt(np.einsum("kp,kp->p", normals, normals)) + np.float32(1e-6)
-    diffuse, mirror = surface_tables(look.paint, look.gloss)
-    colour = shade(material, normals, _directions_to_eye(camera, px, py, zoom), light, diffuse, mirror)
+    to_eye = _directions_to_eye(camera, x + SUPERSAMPLE * raster.left, y + SUPERSAMPLE * raster.top)
+    colour = shade(material, normals, to_eye, light, *surface_tables(look.paint, look.gloss))
     red, green, blue = np.clip(colour * np.float32(255.0) + np.float32(0.5), 0.0, 255.0).astype(np.uint32)
-    canvas = np.zeros(size[1] * size[0], dtype="<u4")
+    canvas = np.zeros(width * height, dtype="<u4")
     canvas[pixels] = red | (green << 8) | (blue << 16) | np.uint32(255 << 24)
-    return Image.frombytes("RGBa", size, canvas.tobytes()).reduce(zoom)
+    small = Image.frombytes("RGBa", (width, height), canvas.tobytes()).reduce(SUPERSAMPLE)
+    stored = np.frombuffer(small.tobytes(), dtype=np.uint8).reshape(raster.size[1], raster.size[0], 4)
+    return Sprite(stored, raster.left, raster.top)

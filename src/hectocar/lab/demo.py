@@ -1,0 +1,105 @@
+"""The whole path on the showroom: render, train, bundle, predict, check, score, draw."""
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hectocar.config_reader import read_config
+from hectocar.delivery.bundle import write_bundle
+from hectocar.delivery.predictor import Classifier
+from hectocar.delivery.submit import find_photo_list, predict_photos, save_submission
+from hectocar.errors import DataError
+from hectocar.lab.preview import draw_predictions, draw_preview
+from hectocar.network.inference import choose_device
+from hectocar.photos.showroom import ShowroomSpec, write_showroom
+from hectocar.progress import Progress, count_with
+from hectocar.scoring.answers import ScoreReport, read_answers, read_equivalent_pairs, score_submission
+from hectocar.scoring.submission import read_submission
+from hectocar.training.run import create_run, train_folds
+
+PARTS = ("showroom", "run", "bundle", "submission.csv", "predictions.png", "preview.png")
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo made, and how good the submission is."""
+
+    folder: Path
+    score: ScoreReport
+    num_classes: int
+
+    @property
+    def uniform_log_loss(self) -> float:
+        """Log loss of the same probability for every class."""
+        return math.log(self.num_classes)
+
+    def table(self) -> list[str]:
+        """Lines for the screen."""
+        return [
+            *self.score.table(),
+            f"log loss {self.score.summed:.3f} (equivalent classes summed); a uniform guess has {self.uniform_log_loss:.3f}",
+            "",
+            f"submission   {self.folder / 'submission.csv'}  (passed its check)",
+            f"model bundle {self.folder / 'bundle'}",
+            f"predictions  {self.folder / 'predictions.png'}",
+            f"augmentation {self.folder / 'preview.png'}",
+            f"photographs  {self.folder / 'showroom'}  (truth beside them in truth/)",
+        ]
+
+
+def run_demo(
+    folder: Path, progress: Progress, *, spec: ShowroomSpec | None = None, settings: tuple[str, ...] = ()
+) -> DemoResult:
+    """Runs every step that a contestant would, on rendered cars.
+
+    Args:
+        folder: Gets everything; what an earlier demo left there is replaced, other content is refused.
+        progress: Receives bars and lines.
+        spec: What to render; the default is the demo's own.
+        settings: ``key=value`` texts over the preset ``demo``.
+
+    Raises:
+        DataError: The folder holds something that is not a demo's.
+    """
+    _clear(folder)
+    showroom = folder / "showroom"
+    spec = spec or ShowroomSpec(num_classes=24, train_per_class=40, test_per_class=8)
+    write_showroom(showroom, spec, count_with(progress, "rendering cars"))
+    config = read_config("demo", None, settings)
+    draw_preview(showroom, config, folder / "preview.png")
+    run = create_run(folder / "run", showroom, config, progress)
+    train_folds(run, [0], choose_device(), progress)
+    write_bundle(folder / "run", folder / "bundle")
+    classifier = Classifier.load(folder / "bundle")
+    photos = find_photo_list([showroom / "test.csv"])
+    answer = predict_photos(classifier, photos, progress)
+    save_submission(classifier, answer, folder / "submission.csv")
+    answers = read_answers(showroom / "truth" / "answers.csv")
+    pairs = read_equivalent_pairs(showroom / "equivalent_classes.csv")
+    score = score_submission(read_submission(folder / "submission.csv"), answers, pairs)
+    truth = dict(zip(answers.ids, answers.labels, strict=True))
+    items = []
+    for row in range(min(16, len(photos.ids))):
+        best = int(np.argmax(answer.probs_NG[row]))
+        name, prob = classifier.classes.label(best), float(answer.probs_NG[row, best])
+        items.append((photos.files[row], name, prob, truth[photos.ids[row]]))
+    draw_predictions(items, folder / "predictions.png")
+    return DemoResult(folder=folder, score=score, num_classes=len(classifier.classes.names))
+
+
+def _clear(folder: Path) -> None:
+    if not folder.exists():
+        folder.mkdir(parents=True)
+        return
+    foreign = sorted(item.name for item in folder.iterdir() if item.name not in PARTS)
+    if foreign:
+        raise DataError(f"--out {folder}: holds {foreign[0]!r}, which no demo made; give an empty or a new folder")
+    for name in PARTS:
+        part = folder / name
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part)
+        else:
+            part.unlink(missing_ok=True)
