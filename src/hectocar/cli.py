@@ -46,7 +46,8 @@ class ConsoleProgress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bars.stop()
+        if self.console.is_terminal:
+            self.bars.stop()
 
     def start(self, what: str, total: int) -> None:
         if self.task is not None:

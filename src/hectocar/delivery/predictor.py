@@ -114,7 +114,7 @@ class Classifier:
             except DataError as error:
                 where = f"{photo}: " if isinstance(photo, (str, Path)) else ""
                 raise DataError(f"{where}{error}") from error
-            batch = PhotoBatch(np.ascontiguousarray(view[None]), np.zeros(1, dtype=np.int64), {})
+            batch = PhotoBatch(view[None].copy(), np.zeros(1, dtype=np.int64), {})
             for place in places:
                 network, mirror = self.networks[place], self.spec.inference.mirror
                 logits, _ = infer_batch(network, batch, mirror=mirror, precision=self.spec.precision)

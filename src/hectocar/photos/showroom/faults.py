@@ -5,6 +5,7 @@ has the kind's k-th variant, in turn. What is known of it stands in truth/faults
 """
 
 import io
+import zlib
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -111,7 +112,8 @@ def unusable(photo: bytes, variant: str) -> bytes:
         case "zero_bytes":
             return b""
         case "text":
-            return b"<html><body><h1>404 Not Found</h1></body></html>\n"
+            # Each page names its own photo: two equal texts would be an exact duplicate that nobody planted.
+            return f"<html><body><h1>404 Not Found</h1><p>{zlib.crc32(photo):08x}</p></body></html>\n".encode()
         case _:
             return photo[: len(photo) // 2]
 

@@ -52,6 +52,20 @@ def _fill(brush: PanelBrush, frame: "EndFrame", outline: Points, stripes: list[P
     brush.pattern(frame(outline), [frame(stripe) for stripe in stripes], Material.DARK, ink)
 
 
+def _paint_slots(brush: PanelBrush, frame: "EndFrame") -> None:
+    for k in range(-3, 4):
+        left, right = k * 0.13 - 0.042, k * 0.13 + 0.042
+        brush.polygon(frame([(left, 0.52), (left, 0.84), (right, 0.84), (right, 0.52)]), Material.DARK)
+
+
+def _paint_kidneys(brush: PanelBrush, frame: "EndFrame") -> None:
+    for sign in (-1.0, 1.0):
+        half = [(sign * a, b) for a, b in ((0.03, 0.50), (0.05, 0.86), (0.30, 0.84), (0.34, 0.66), (0.26, 0.50))]
+        rim = [(sign * a, b) for a, b in ((0.0, 0.46), (0.01, 0.90), (0.33, 0.88), (0.385, 0.66), (0.29, 0.46))]
+        brush.polygon(frame(rim), Material.CHROME)
+        brush.pattern(frame(half), [frame(stripe) for stripe in _columns(0.07, 0.022)], Material.DARK, Material.RIM_SHADE)
+
+
 def paint_grille(brush: PanelBrush, design: CarDesign, frame: "EndFrame") -> None:
     """Draw the design's grille and badge on the FRONT panel."""
     badge = (0.0, 0.88)
@@ -67,22 +81,14 @@ def paint_grille(brush: PanelBrush, design: CarDesign, frame: "EndFrame") -> Non
             )
             badge = (0.0, 0.66)
         case "slots":
-            for k in range(-3, 4):
-                left, right = k * 0.13 - 0.042, k * 0.13 + 0.042
-                brush.polygon(frame([(left, 0.52), (left, 0.84), (right, 0.84), (right, 0.52)]), Material.DARK)
+            _paint_slots(brush, frame)
             badge = (0.0, 0.92)
         case "mesh":
             outline = _mirrored([(0.0, 0.74), (0.40, 0.72), (0.62, 0.42), (0.52, 0.24), (0.0, 0.22)])
             _fill(brush, frame, outline, _diagonals(0.085, 0.022), Material.RIM_SHADE, 0.0)
             badge = (0.0, 0.86)
         case "kidney":
-            for sign in (-1.0, 1.0):
-                half = [(sign * a, b) for a, b in ((0.03, 0.50), (0.05, 0.86), (0.30, 0.84), (0.34, 0.66), (0.26, 0.50))]
-                rim = [(sign * a, b) for a, b in ((0.0, 0.46), (0.01, 0.90), (0.33, 0.88), (0.385, 0.66), (0.29, 0.46))]
-                brush.polygon(frame(rim), Material.CHROME)
-                brush.pattern(
-                    frame(half), [frame(stripe) for stripe in _columns(0.07, 0.022)], Material.DARK, Material.RIM_SHADE
-                )
+            _paint_kidneys(brush, frame)
             badge = (0.0, 0.95)
         case "shield":
             outline = _mirrored([(0.0, 0.88), (0.36, 0.86), (0.46, 0.62), (0.32, 0.18), (0.0, 0.16)])
