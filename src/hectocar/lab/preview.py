@@ -1,5 +1,6 @@
 """Picture sheets: what the network sees in training, and what it answers."""
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,15 @@ from hectocar.training.loader import iter_training_batches
 from hectocar.training.recipe import epoch_plan
 
 _TEXT_PX = 16
+_LEADS = ("g", "kk", "n", "d", "tt", "r", "m", "b", "pp", "s", "ss", "", "j", "jj", "ch", "k", "t", "p", "h")
+_VOWELS = (
+    "a", "ae", "ya", "yae", "eo", "e", "yeo", "ye", "o", "wa", "wae",
+    "oe", "yo", "u", "wo", "we", "wi", "yu", "eu", "ui", "i",
+)  # fmt: skip
+_TAILS = (
+    "", "k", "k", "k", "n", "n", "n", "t", "l", "k", "m", "l", "l", "l",
+    "p", "l", "m", "p", "p", "t", "t", "ng", "t", "t", "k", "t", "p", "t",
+)  # fmt: skip
 _FONT_FILES = (
     "/usr/share/fonts/truetype/nanum/NanumGothic.ttf",
     "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
@@ -79,20 +89,22 @@ def training_views(files: Sequence[Path], config: Config, epoch: int) -> NDArray
     return pixels
 
 
-def draw_sheet(rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], path: Path, *, cell_px: int = 224) -> None:
-    """Writes labelled rows of pictures as a PNG; pictures larger than a cell are reduced to it."""
+def draw_sheet(rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], path: Path, *, cell_px: int = 192) -> None:
+    """Writes labelled rows of square pictures as a PNG, each brought to ``cell_px``.
+
+    Small pictures are enlarged without smoothing, so that a person sees how little the network gets.
+    """
     width = max(len(pictures) for _, pictures in rows) * (cell_px + 4) + 4
-    heights = [min(cell_px, max(picture.shape[0] for picture in pictures)) + _TEXT_PX + 10 for _, pictures in rows]
-    sheet = Image.new("RGB", (width, sum(heights) + 4), (250, 250, 250))
+    height = cell_px + _TEXT_PX + 10
+    sheet = Image.new("RGB", (width, len(rows) * height + 4), (250, 250, 250))
     draw, font = ImageDraw.Draw(sheet), load_font()
-    top = 4
-    for (label, pictures), height in zip(rows, heights, strict=True):
+    for number, (label, pictures) in enumerate(rows):
+        top = 4 + number * height
         draw.text((6, top), label, fill=(20, 20, 20), font=font)
         for place, picture in enumerate(pictures):
-            image = Image.fromarray(picture)
-            image.thumbnail((cell_px, cell_px))
+            way = Image.Resampling.NEAREST if len(picture) < cell_px else Image.Resampling.LANCZOS
+            image = Image.fromarray(picture).resize((cell_px, cell_px), way)
             sheet.paste(image, (4 + place * (cell_px + 4), top + _TEXT_PX + 4))
-        top += height
     replace_file(path, lambda target: sheet.save(target, format="PNG"))
 
 
@@ -118,10 +130,35 @@ def draw_predictions(items: Sequence[tuple[Path, str, float, str | None]], path:
             draw.text((left + 10, top + 60), "cannot be read: class prior", fill=(160, 0, 0), font=font)
         right = truth is not None and truth in name.split(" = ")
         colour = (60, 60, 60) if truth is None else (0, 120, 40) if right else (180, 30, 30)
-        draw.text((left + 6, top + cell_h - 44), f"{prob:.0%} {name}"[:40], fill=colour, font=font)
+        draw.text((left + 6, top + cell_h - 44), printable(f"{prob:.0%} {name}")[:40], fill=colour, font=font)
         if truth is not None and not right:
-            draw.text((left + 6, top + cell_h - 24), f"is {truth}"[:40], fill=(60, 60, 60), font=font)
+            draw.text((left + 6, top + cell_h - 24), printable(f"is {truth}")[:40], fill=(60, 60, 60), font=font)
     replace_file(path, lambda target: sheet.save(target, format="PNG"))
+
+
+def has_korean_font() -> bool:
+    """Whether the system has a font that draws Hangul."""
+    return any(Path(name).is_file() for name in _FONT_FILES)
+
+
+def printable(text: str) -> str:
+    """The text itself, or romanised where the system has no font for it: empty boxes help nobody."""
+    return text if has_korean_font() else romanize(text)
+
+
+def romanize(text: str) -> str:
+    """Hangul syllables letter by letter in the Revised Romanization of Korean (2000), without its sound changes.
+
+    A syllable is 0xAC00 + (lead x 21 + vowel) x 28 + tail (Unicode, 3.12, conjoining jamo behavior).
+    """
+    letters = []
+    for char in unicodedata.normalize("NFC", text):
+        code = ord(char) - 0xAC00
+        if 0 <= code < 11172:
+            letters.append(_LEADS[code // 588] + _VOWELS[code % 588 // 28] + _TAILS[code % 28])
+        else:
+            letters.append(char)
+    return "".join(letters)
 
 
 def load_font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
