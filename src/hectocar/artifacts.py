@@ -86,17 +86,19 @@ class EventLog:
         self.path = path
 
     def write(self, kind: str, **fields: Any) -> None:
-        line = json.dumps({"time": utc_now(), "kind": kind, **fields}, ensure_ascii=False)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        line = json.dumps({"time": utc_now(), "kind": kind, **fields}, ensure_ascii=False).encode() + b"\n"
+        with self.path.open("ab+") as file:
+            if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                line = b"\n" + line  # the line before was cut off: do not lose this one with it
+            file.write(line)
 
     def read(self) -> list[dict[str, Any]]:
         if not self.path.is_file():
             return []
         events = []
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        for line in self.path.read_bytes().split(b"\n"):
             try:
                 events.append(json.loads(line))
-            except ValueError:  # the last line of a run that was cut off
+            except ValueError:  # a line that was cut off, or the nothing after the last one
                 continue
         return events

@@ -232,9 +232,7 @@ def build_parser() -> argparse.ArgumentParser:
     score = commands.add_parser("score", help="score a submission against known answers")
     score.add_argument("submission", type=Path, metavar="SUBMISSION")
     score.add_argument("answer", type=Path, metavar="ANSWER", help="csv with ID, label and optionally split")
-    score.add_argument(
-        "--equivalent", type=Path, default=None, metavar="CSV", help="pairs of names (default: beside ANSWER)"
-    )
+    score.add_argument("--equivalent", type=Path, default=None, metavar="CSV", help="pairs of names (default: beside ANSWER)")
     score.set_defaults(run=command_score)
 
     bundle = commands.add_parser("bundle", help="make a model bundle from the finished folds of a run")

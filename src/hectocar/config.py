@@ -307,11 +307,11 @@ class Config:
     """Validation and prediction."""
 
     def __post_init__(self) -> None:
-        problems = _Problems("config")
+        problems = _Problems("training")
         if self.network.head == "softmax":
             problems.require(
                 all(phase.margin_rad == 0.0 for phase in self.training.margins),
-                "training.margins",
+                "margins",
                 [phase.margin_rad for phase in self.training.margins],
                 "margin_rad 0 in every phase when network.head is 'softmax', which has no margin",
             )

@@ -32,33 +32,35 @@ def read_config(preset: str | None = None, file: Path | None = None, settings: S
     Raises:
         ConfigError: Names every unknown key, wrong type and impossible value, each with its dotted path.
     """
-    tree: dict[str, Any] = {}
+    tree = config_to_tree(Config())
+    problems: list[str] = []
     if preset is not None:
         names = list_presets()
         if preset not in names:
             raise ConfigError(f"--preset is {preset!r}; allowed: {', '.join(names)}")
-        _merge(tree, _parse((resources.files("hectocar.presets") / f"{preset}.yaml").read_text("utf-8"), f"preset {preset}"))
+        layer = _parse((resources.files("hectocar.presets") / f"{preset}.yaml").read_text("utf-8"), f"preset {preset}")
+        _merge(tree, layer, "", problems)
     if file is not None:
         try:
             text = file.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"--config {file}: cannot be read ({error})") from error
-        _merge(tree, _parse(text, str(file)))
+        _merge(tree, _parse(text, str(file)), "", problems)
     for setting in settings:
-        _merge(tree, _parse_setting(setting))
-    return config_from_tree(tree)
+        _merge(tree, _parse_setting(setting), "", problems)
+    return config_from_tree(tree, problems)
 
 
-def config_from_tree(tree: Mapping[str, Any]) -> Config:
+def config_from_tree(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> Config:
     """Builds the configuration from nested mappings (YAML, or the config.json of a run).
 
     Raises:
-        ConfigError: As ``read_config``.
+        ConfigError: As ``read_config``; ``problems`` found before are reported with the others.
     """
-    problems: list[str] = []
-    config = _build(Config, tree, "", problems)
-    if problems:
-        raise ConfigError("the configuration has mistakes:\n" + "\n".join(f"  {line}" for line in problems))
+    found = list(problems)
+    config = _build(Config, tree, "", found)
+    if found:
+        raise ConfigError("the configuration has mistakes:\n" + "\n".join(f"  {line}" for line in found))
     assert isinstance(config, Config)
     return config
 
@@ -110,24 +112,25 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     return value
 
 
-def _merge(base: dict[str, Any], layer: Mapping[str, Any]) -> None:
+def _merge(base: dict[str, Any], layer: Mapping[str, Any], path: str, problems: list[str]) -> None:
     for key, value in layer.items():
+        dotted = f"{path}.{key}" if path else str(key)
         if isinstance(value, dict) and isinstance(base.get(key), dict):
-            _merge(base[key], value)
+            _merge(base[key], value, dotted, problems)
         elif isinstance(value, dict) and isinstance(base.get(key), list):
-            _merge_into_list(base[key], value)
+            _merge_into_list(base[key], value, dotted, problems)
         else:
             base[key] = value
 
 
-def _merge_into_list(base: list[Any], layer: Mapping[str, Any]) -> None:
+def _merge_into_list(base: list[Any], layer: Mapping[str, Any], path: str, problems: list[str]) -> None:
     # --set training.sizes.0.batch_size=32 changes one phase and keeps the others.
     for key, value in layer.items():
         place = int(key) if str(key).isdigit() else -1
         if not 0 <= place < len(base):
-            raise ConfigError(f"--set ...{key}: no such place in a list of {len(base)}; allowed: 0 to {len(base) - 1}")
-        if isinstance(value, dict) and isinstance(base[place], dict):
-            _merge(base[place], value)
+            problems.append(f"{path}.{key}: no such place in a list of {len(base)}; allowed: 0 to {len(base) - 1}")
+        elif isinstance(value, dict) and isinstance(base[place], dict):
+            _merge(base[place], value, f"{path}.{key}", problems)
         else:
             base[place] = value
 
@@ -146,15 +149,19 @@ def _build(kind: type, tree: Any, path: str, problems: list[str]) -> Any:
             near = difflib.get_close_matches(str(key), _names(kind), n=1, cutoff=0.0)
             problems.append(f"unknown key {dotted}; nearest: {f'{path}.' if path else ''}{near[0]}")
             continue
-        values[key] = _convert(hints[key], value, dotted, problems)
+        mistakes = len(problems)
+        converted = _convert(hints[key], value, dotted, problems)
+        if len(problems) == mistakes:
+            values[key] = converted
     for field in dataclasses.fields(kind):
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and field.name not in values:
+        if required and field.name not in tree:
             problems.append(f"{path}.{field.name} is missing")
-    if len(problems) > before:
-        return None
-    try:
-        return kind(**values)
+        if required and field.name not in values:
+            return None
+    try:  # also with mistakes: the ranges of the other values are reported together with them
+        built = kind(**values)
+        return built if len(problems) == before else None
     except ConfigError as error:
         problems.extend(str(error).replace(f"{_generic(path)}.", f"{path}.").splitlines())
         return None
@@ -185,7 +192,10 @@ def _convert(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
     if origin in (Union, types.UnionType):
         return None if value is None else _convert(args[0], value, path, problems)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            value = float("inf")
     if isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
         if hint is float and not abs(value) < float("inf"):
             problems.append(f"{path} is {value!r}; expected a finite number")

@@ -60,8 +60,9 @@ class SubcenterArcFace(nn.Module):
         cosine_BC = self.compute_cosine(embed_BD).amax(dim=2).clamp(-1.0, 1.0)
         if label_BM is not None and margin_rad != 0.0:
             with torch.autocast(embed_BD.device.type, enabled=False):
-                own_BM = cosine_BC.gather(1, label_BM)
-                cosine_BC = cosine_BC.scatter(1, label_BM, add_angular_margin(own_BM, margin_rad))
+                # A mask, not gather and scatter: with two equal labels their backward would count the gradient twice.
+                own_BC = torch.zeros_like(cosine_BC, dtype=torch.bool).scatter(1, label_BM, True)
+                cosine_BC = torch.where(own_BC, add_angular_margin(cosine_BC, margin_rad), cosine_BC)
         return cosine_BC * self.scale
 
 

@@ -36,18 +36,24 @@ def create_backbone(name: str, weights: str, drop_path_max: float) -> nn.Module:
     if not timm.is_model(name):
         near = nearest_names(name.split(".")[0], timm.list_models())
         raise ConfigError(f"network.backbone is {name!r}, which timm {timm.__version__} does not have; nearest: {near}")
-    settings: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
-    if drop_path_max > 0.0:
-        settings["drop_path_rate"] = drop_path_max
+    settings: dict[str, Any] = {"num_classes": 0, "global_pool": "", "drop_path_rate": drop_path_max}
     try:
-        if weights == "hub":
-            return _from_hub(name, settings)
-        backbone = timm.create_model(name, pretrained=False, **settings)
-    except (TypeError, RuntimeError) as error:
-        raise ConfigError(f"network.backbone {name!r} cannot be built with {settings}: {error}") from error
-    if weights != "none":
+        backbone = _build_backbone(name, weights, settings)
+    except TypeError as error:
+        if drop_path_max > 0.0 or "drop_path_rate" not in str(error):
+            raise ConfigError(f"network.backbone {name!r} cannot be built with {settings}: {error}") from error
+        settings.pop("drop_path_rate")  # a backbone without stochastic depth has none to switch off
+        backbone = _build_backbone(name, weights, settings)
+    if weights not in ("hub", "none"):
         load_backbone(backbone, Path(weights), name)
     return backbone
+
+
+def _build_backbone(name: str, weights: str, settings: dict[str, Any]) -> nn.Module:
+    try:
+        return _from_hub(name, settings) if weights == "hub" else timm.create_model(name, pretrained=False, **settings)
+    except RuntimeError as error:
+        raise ConfigError(f"network.backbone {name!r} cannot be built with {settings}: {error}") from error
 
 
 def _from_hub(name: str, settings: dict[str, Any]) -> nn.Module:

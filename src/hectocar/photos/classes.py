@@ -62,7 +62,7 @@ class ClassList:
         except (KeyError, TypeError) as error:
             raise DataError("class list: 'names' and 'members' are needed, lists of strings") from error
         flat = sorted(name for group in members for name in group)
-        if flat != sorted(set(names)) or list(names) != sorted(names) or not names:
+        if flat != sorted(set(names)) or list(names) != sorted(names) or not names or not all(members):
             raise DataError("class list: 'names' must be unique and sorted, and 'members' must hold each name once")
         return cls(names=names, members=members)
 

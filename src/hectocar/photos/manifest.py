@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,9 @@ def load_manifest(path: Path) -> Manifest:
         manifest = Manifest(root=Path(metadata["root"]), **fields)
     except Exception as error:  # pyarrow raises many types on foreign bytes
         raise ArtifactError(f"{path}: not a readable manifest ({error}); make the run again") from error
-    if manifest.digest() != metadata.get("digest"):
+    if manifest.digest() != metadata.get("digest") or any(
+        normalize_name(path) != image_id for path, image_id in zip(manifest.path, manifest.image_id, strict=True)
+    ):
         raise ArtifactError(f"{path}: its rows were changed after it was written; make the run again")
     return manifest
 
@@ -101,23 +104,33 @@ def find_photos(data_folder: Path) -> tuple[Path, list[tuple[str, Path]]]:
     if not data_folder.is_dir():
         raise DataError(f"{data_folder}: no such folder; expected train/<class>/*.jpg in it")
     top = data_folder / "train" if (data_folder / "train").is_dir() else data_folder
-    folders = sorted(
-        (f for f in top.iterdir() if f.is_dir() and not f.name.startswith(".")), key=lambda f: normalize_name(f.name)
-    )
-    found = [
-        (normalize_name(folder.name), file)
+    folders = [folder for folder in top.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
+    photos = [
+        (_readable_id(file, data_folder), normalize_name(folder.name), file)
         for folder in folders
-        for file in sorted(folder.iterdir(), key=lambda f: normalize_name(f.name))
+        for file in folder.iterdir()
         if file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".")
     ]
-    num_classes = len({name for name, _ in found})
+    photos.sort(key=lambda photo: photo[0])
+    for names, kind in (([f.name for f in folders], "class folders"), ([photo[0] for photo in photos], "files")):
+        ordered = sorted(map(normalize_name, names))
+        repeated = [first for first, second in pairwise(ordered) if first == second]
+        if repeated:
+            raise DataError(f"{repeated[0]}: two {kind} whose names differ only in Unicode form; rename one")
+    num_classes = len({name for _, name, _ in photos})
     if num_classes < 2:
         raise DataError(f"{top}: {num_classes} class folders with photographs; needed: two or more, as train/<class>/*.jpg")
-    ids = [normalize_name(file.relative_to(data_folder).as_posix()) for _, file in found]
-    repeated = sorted({i for i, j in zip(sorted(ids), sorted(ids)[1:], strict=False) if i == j})
-    if repeated:
-        raise DataError(f"{repeated[0]}: two files whose names differ only in Unicode form; rename one ({len(repeated)} such)")
+    found = [(name, file) for _, name, file in photos]
     return data_folder, found
+
+
+def _readable_id(file: Path, data_folder: Path) -> str:
+    image_id = normalize_name(file.relative_to(data_folder).as_posix())
+    try:
+        image_id.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{image_id!a}: the file's name is not UTF-8; rename it (often a zip of another system)") from error
+    return image_id
 
 
 @dataclass(frozen=True)
@@ -180,6 +193,29 @@ def scan_photos(data_folder: Path, config: DataConfig, on_photo: OnPhoto | None 
     return manifest, classes
 
 
+def check_unchanged(manifest: Manifest, num_workers: int = 0) -> None:
+    """Reads all used photographs again and compares their SHA-1.
+
+    Raises:
+        DataError: Some are missing or have other bytes; the first is named.
+    """
+
+    def differs(row: int) -> bool:
+        try:
+            return hashlib.sha1(read_photo_bytes(manifest.root / manifest.path[row])).hexdigest() != manifest.sha1[row]
+        except DataError:
+            return True
+
+    rows = [int(row) for row in manifest.used()]
+    with ThreadPoolExecutor(count_workers(num_workers)) as pool:
+        changed = [row for row, other in zip(rows, pool.map(differs, rows), strict=True) if other]
+    if changed:
+        raise DataError(
+            f"{manifest.root}: {len(changed)} photographs are missing or not those of the run, first "
+            f"{manifest.image_id[changed[0]]}; restore them, or start a new run with another --out"
+        )
+
+
 def _judge(
     found: Sequence[tuple[str, Path]], scanned: Sequence[_Scanned], excluded: dict[str, str], drop_duplicates: bool
 ) -> tuple[list[str], list[str]]:
@@ -214,7 +250,11 @@ def read_exclusions(lists: Sequence[str]) -> dict[str, str]:
                 text = (resources.files("hectocar.contest") / f"{source.removeprefix('contest:')}.csv").read_text("utf-8-sig")
             else:
                 text = Path(source).read_text("utf-8-sig")
-            names = [row["file"] for row in csv.DictReader(text.splitlines())]
+            rows = list(csv.DictReader(text.splitlines()))
+            names = [row["file"] for row in rows]
+            short = [line for line, name in enumerate(names, start=2) if not name]
+            if short:
+                raise DataError(f"data.exclude: {source}, line {short[0]}: column 'file' is empty")
         except KeyError as error:
             raise DataError(f"data.exclude: {source} has no column 'file'") from error
         except (OSError, UnicodeDecodeError) as error:

@@ -122,9 +122,10 @@ def train_fold(
                 average.update(network)
             loss_sum += loss.detach().double()
             progress.advance(len(batch.index_B))
-            if step % STEPS_PER_LOOK == 0 or step + 1 == len(batches):
+            save_now = time.monotonic() - saved_at >= 60.0 * training.checkpoint_minutes and step + 1 < len(batches)
+            if save_now or step % STEPS_PER_LOOK == 0 or step + 1 == len(batches):
                 check_finite(float(loss_sum), epoch, step)  # reading it makes a GPU wait, so not at every step
-            if time.monotonic() - saved_at >= 60.0 * training.checkpoint_minutes and step + 1 < len(batches):
+            if save_now:
                 save(epoch, step + 1, float(loss_sum), time.monotonic() - started)
                 saved_at = time.monotonic()
         results = validate(config, plan, data, network, average, progress)
@@ -135,18 +136,21 @@ def train_fold(
                 state.best = result
                 chosen = average.network if average and weights == "ema" else network
                 save_tensors(folder / "best.safetensors", chosen.state_dict(), {**result, "inputs_digest": inputs_digest})
-        save(epoch + 1, 0, 0.0, seconds)
         train_loss = float(loss_sum) / len(batches)
-        log.write("epoch", epoch=epoch + 1, size_px=plan.size_px, train_loss=train_loss, seconds=seconds, **results)
+        # Before the checkpoint, and once: an epoch that is done again after a cut between the two has its event already.
+        if epoch + 1 not in (event.get("epoch") for event in log.read() if event["kind"] == "epoch"):
+            log.write("epoch", epoch=epoch + 1, size_px=plan.size_px, train_loss=train_loss, seconds=seconds, **results)
+        save(epoch + 1, 0, 0.0, seconds)
         progress.note(describe_epoch(epoch, training.epochs, plan, train_loss, results, seconds))
     return state.best
 
 
-def check_finite(loss_sum: float, epoch: int, step: int) -> None:
+def check_finite(total: float, epoch: int, step: int | None = None) -> None:
     """Raises ConfigError when the training has diverged; the last checkpoint stays as it was."""
-    if not np.isfinite(loss_sum):
+    if not np.isfinite(total):
+        where = "validation" if step is None else f"step {step + 1}"
         raise ConfigError(
-            f"the training loss is no longer finite at epoch {epoch + 1}, step {step + 1}; "
+            f"the training is no longer finite at epoch {epoch + 1}, {where}; "
             "lower training.sizes learning_rate, or set training.clip_norm to 1"
         )
 
@@ -183,6 +187,8 @@ def validate(
         list(networks.values()), [data.files[row] for row in data.valid_rows], size_px=size_px,
         inference=config.inference, data=config.data, precision=config.training.precision, on_photo=on_photo,
     )  # fmt: skip
+    for output in outputs:
+        check_finite(float(output.logits.sum()), plan.epoch)
     label_N = data.labels[data.valid_rows]
     return {
         name: {

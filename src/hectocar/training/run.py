@@ -17,7 +17,7 @@ from hectocar.config_reader import config_from_tree, config_to_tree
 from hectocar.errors import ArtifactError, ConfigError, DataError
 from hectocar.photos.classes import ClassList
 from hectocar.photos.folds import Folds, assign_folds, classes_missing_in_folds, group_equal, load_folds
-from hectocar.photos.manifest import DAMAGED, DUPLICATE, EXCLUDED, Manifest, load_manifest, scan_photos
+from hectocar.photos.manifest import DAMAGED, DUPLICATE, EXCLUDED, Manifest, check_unchanged, load_manifest, scan_photos
 from hectocar.progress import Progress, count_with
 from hectocar.training.loop import FoldData, train_fold
 
@@ -55,6 +55,7 @@ def create_run(folder: Path, data_folder: Path, config: Config, progress: Progre
         raise ArtifactError(f"--out {folder}: exists already; add --resume to go on with that run, or give another folder")
     manifest, classes = scan_photos(data_folder, config.data, count_with(progress, "reading photographs"))
     describe_manifest(manifest, progress)
+    config = config_from_tree(config_to_tree(config))  # as it will be read again: 1 becomes 1.0 where a number may be broken
     labels = manifest.labels(classes)
     groups = group_equal(manifest.sha1)
     fold_N = assign_folds(labels, groups, manifest.used(), num_folds=config.data.num_folds, seed=config.data.fold_seed)
@@ -110,6 +111,7 @@ def resume_run(folder: Path, data_folder: Path, config: Config) -> Run:
 
     Raises:
         ConfigError: The configuration asked for differs from the run's; each difference is named.
+        DataError: The photographs are not those that the run was made from.
     """
     run = open_run(folder)
     changes = list(_differences(config_to_tree(run.config), config_to_tree(config), ""))
@@ -122,7 +124,9 @@ def resume_run(folder: Path, data_folder: Path, config: Config) -> Run:
         )
     if not data_folder.is_dir():
         raise DataError(f"{data_folder}: no such folder")
-    return dataclasses.replace(run, config=config, manifest=dataclasses.replace(run.manifest, root=data_folder.resolve()))
+    manifest = dataclasses.replace(run.manifest, root=data_folder.resolve())
+    check_unchanged(manifest, config.data.num_workers)
+    return dataclasses.replace(run, config=config, manifest=manifest)
 
 
 def train_folds(run: Run, folds: Sequence[int], device: torch.device, progress: Progress) -> dict[int, dict[str, Any]]:

@@ -1,0 +1,198 @@
+"""Laws of the network: every family of backbones gives float32 logits and embeddings, and each photograph its own."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hectocar.config import NetworkConfig
+from hectocar.errors import ConfigError
+from hectocar.network.carnet import AveragePool, CarNet
+from hectocar.network.gem import GeM
+
+NUM_CLASSES = 5
+# (timm model, size, width of the last map, widths of the last two): convolutions, tokens, windows (NHWC), all of them random.
+BACKBONES = [
+    ("test_resnet", 64, 96, (192, 96)),
+    ("test_efficientnet", 64, 256, (48, 64)),
+    ("test_byobnet", 64, 256, (128, 256)),
+    ("test_convnext", 64, 64, (48, 64)),
+    ("test_mambaout", 64, 64, (48, 64)),
+    ("test_vit", 160, 64, (64, 64)),
+    ("mobilenetv2_035", 64, 1280, (32, 112)),
+    ("swin_tiny_patch4_window7_224", 224, 768, (384, 768)),
+]
+FAST = "test_efficientnet"
+
+
+def make_network(backbone: str = FAST, **changes: Any) -> CarNet:
+    torch.manual_seed(0)
+    return CarNet(NetworkConfig(backbone=backbone, weights="none", **changes), NUM_CLASSES)
+
+
+def make_images(num_images: int = 3, size_px: int = 64) -> Tensor:
+    return torch.randn(num_images, 3, size_px, size_px, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(("backbone", "size_px", "width", "widths"), BACKBONES, ids=[row[0] for row in BACKBONES])
+def test_every_family_gives_float32_logits_and_embeddings(
+    backbone: str, size_px: int, width: int, widths: tuple[int, int]
+) -> None:
+    """Maps, tokens and channels-last maps are pooled to (B, D), D the width of what is pooled; under autocast float32 too."""
+    images = make_images(2, size_px)
+    for num_stages, embed_dim in ((1, width), (2, sum(widths))):
+        network = make_network(backbone, pool_stages=num_stages, drop_path_max=0.1).eval()
+        assert network.embed_dim == embed_dim
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=num_stages == 1):
+            logits, embed = network(images)
+        assert (logits.shape, embed.shape) == ((2, NUM_CLASSES), (2, embed_dim))
+        assert logits.dtype == embed.dtype == torch.float32
+        assert bool(logits.isfinite().all())
+
+
+def test_tokens_are_pooled_without_the_class_token() -> None:
+    """A transformer's embedding is GeM over its patch tokens; the class token is no position."""
+    network = make_network("test_vit", gem_p=2.0).eval()
+    images = make_images(2, 160)
+    with torch.no_grad():
+        tokens = network.backbone.forward_features(images)
+        patches = tokens[:, network.backbone.num_prefix_tokens :]
+        assert patches.shape[1] == tokens.shape[1] - 1 == 100
+        expected = patches.clamp(min=1e-6).square().mean(dim=1).sqrt()
+        torch.testing.assert_close(network(images)[1], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_two_stages_are_pooled_apart_and_normalised() -> None:
+    """Each of the last two stages has its own exponent and LayerNorm; the parts stand side by side, the later one last."""
+    network = make_network("test_convnext", pool_stages=2).eval()
+    assert len({id(module) for module in network.modules() if isinstance(module, GeM)}) == 2
+    assert isinstance(network.stage_norms, nn.ModuleList)
+    with torch.no_grad():
+        embed = network(make_images())[1]
+        maps = network.backbone.forward_intermediates(make_images(), indices=2, intermediates_only=True)
+        for pool, norm, stage, part in zip(
+            (network.pools2, network.pool), network.stage_norms, maps, embed.split([48, 64], 1), strict=True
+        ):
+            assert pool is not None
+            torch.testing.assert_close(part, norm(pool(stage)))
+            torch.testing.assert_close(part.mean(dim=1), torch.zeros(3), rtol=0.0, atol=1e-5)
+
+
+def test_average_pooling_is_the_control() -> None:
+    """pool = avg is the plain mean over positions, in float32, and has no parameter."""
+    network = make_network(pool="avg", head="softmax")
+    assert isinstance(network.pool, AveragePool)
+    assert not list(network.pool.parameters())
+    features = make_images().bfloat16()
+    torch.testing.assert_close(network.pool(features), features.float().mean(dim=(2, 3)))
+
+
+def find_drop_paths(network: CarNet) -> list[float]:
+    return [module.drop_prob for module in network.modules() if type(module).__name__ == "DropPath"]
+
+
+@pytest.mark.parametrize("backbone", ["test_efficientnet", "test_convnext", "test_vit", "test_resnet"])
+def test_drop_path_is_set_as_a_share_of_what_was_built(backbone: str) -> None:
+    """Half the share halves every DropPath; setting it twice is not cumulative, and 1 restores what was built.
+
+    timm lets the deepest block of some families, test_efficientnet's among them, stay one step below the maximum.
+    """
+    network = make_network(backbone, drop_path_max=0.4)
+    built = find_drop_paths(network)
+    assert 0.3 < max(built) <= 0.4 + 1e-6
+    for share in (0.5, 0.5, 0.0, 0.25, 1.0):
+        network.set_drop_path(share)
+        assert find_drop_paths(network) == pytest.approx([share * prob for prob in built])
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        FAST,
+        "swin_tiny_patch4_window7_224",
+    ],
+)
+def test_no_drop_path_means_none(backbone: str) -> None:
+    """drop_path_max 0 switches stochastic depth off, also where timm's own default is not 0."""
+    assert not any(find_drop_paths(make_network(backbone, drop_path_max=0.0)))
+
+
+def test_drop_path_acts_in_training_only() -> None:
+    """In training two passes differ; at share 0 they do not, and at rest they never do."""
+    network, images = make_network("test_convnext", drop_path_max=0.9), make_images()
+    for share, training, differ in ((1.0, True, True), (0.0, True, False), (1.0, False, False)):
+        network.train(training).set_drop_path(share)
+        with torch.no_grad():
+            assert torch.equal(network(images)[1], network(images)[1]) is not differ
+
+
+def test_an_unknown_backbone_is_refused_with_the_nearest_name() -> None:
+    """A typing error is a ConfigError that names what was asked for and what is near."""
+    with pytest.raises(ConfigError, match=r"network\.backbone is 'mobilenetv2_10'.*nearest: .*mobilenetv2_100"):
+        make_network("mobilenetv2_10")
+
+
+def test_a_backbone_without_drop_path_is_refused_with_the_reason() -> None:
+    """A model that cannot be built as configured is a ConfigError, not a TypeError from inside timm."""
+    with pytest.raises(ConfigError, match=r"network\.backbone 'vgg11' cannot be built with .*drop_path_rate"):
+        make_network("vgg11", drop_path_max=0.1)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_memory_layout_changes_nothing_but_speed(channels_last: bool) -> None:
+    """channels_last lays out the convolutions' weights; values are those of the plain layout."""
+    network, plain = make_network(channels_last=channels_last).eval(), make_network(channels_last=False).eval()
+    weight = network.backbone.conv_stem.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) is channels_last
+    with torch.no_grad():
+        torch.testing.assert_close(network(make_images())[0], plain(make_images())[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("head", ["arcface", "softmax"])
+@pytest.mark.parametrize("neck", ["none", "batchnorm"])
+def test_ten_steps_lower_the_loss_of_a_fixed_batch(head: str, neck: str) -> None:
+    """Gradients reach everything: the loss falls, and every parameter that training uses moves."""
+    network = make_network(head=head, neck=neck, drop_path_max=0.0).train()
+    images, label_BM = make_images(8), torch.arange(8)[:, None] % NUM_CLASSES
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    settings = {"margin_rad": 0.1 if head == "arcface" else 0.0, "label_smoothing": 0.05}
+    losses = []
+    for _ in range(10):
+        loss = network.compute_loss(images, label_BM, torch.ones(8, 1), **settings)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.6 * losses[0]
+    assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
+
+
+def test_each_photograph_has_its_own_embedding() -> None:
+    """At rest a permuted batch has the permuted embeddings, and one photograph alone the same as in company."""
+    network, images = make_network(neck="batchnorm").eval(), make_images(4)
+    order = torch.tensor([2, 0, 3, 1])
+    with torch.no_grad():
+        logits, embed = network(images)
+        permuted_logits, permuted = network(images[order])
+        alone = network(images[2:3])[1]
+        mirrored = network(images.flip(3))[1]
+        mirrored_permuted = network(images[order].flip(3))[1]
+    torch.testing.assert_close(permuted, embed[order], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(permuted_logits, logits[order], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(alone, embed[2:3], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mirrored_permuted, mirrored[order], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(mirrored, embed, rtol=1e-3, atol=1e-4), "a mirrored car is another picture"
+
+
+def test_pixels_are_the_backbones_own() -> None:
+    """Mean and standard deviation come from the weights' own settings, not from a constant."""
+    assert make_network("test_vit").pixels.mean == (0.5, 0.5, 0.5)
+    assert make_network("mobilenetv2_035").pixels.mean == (0.485, 0.456, 0.406)
+
+
+def test_weights_given_to_the_constructor_win(tmp_path: Any) -> None:
+    """A bundle brings its own weights: what the configuration names is then not looked at."""
+    config = NetworkConfig(backbone=FAST, weights=str(tmp_path / "absent.safetensors"))
+    assert CarNet(config, NUM_CLASSES, weights="none").config == dataclasses.replace(config)
