@@ -90,7 +90,7 @@ def test_the_gradient_is_finite_where_arccos_explodes(place: str, margin_rad: fl
     if place.startswith("exactly"):
         head.centers.data[0] = 3.0 * torch.eye(DIM)[0]
         embed_BD = torch.eye(DIM)[:1] * float(place.split()[1])
-        assert float(head.compute_cosine(embed_BD)[0, 0, 0]) == float(place.split()[1])
+        assert head.compute_cosine(embed_BD)[0, 0, 0].item() == float(place.split()[1])
     elif place in ("equal", "opposite"):
         embed_BD = head.centers.data[:1] * (2.5 if place == "equal" else -2.5)
     elif place == "zero":
@@ -110,6 +110,17 @@ def test_the_gradient_is_finite_where_arccos_explodes(place: str, margin_rad: fl
     for grad in (embed_BD.grad, head.centers.grad):
         assert grad is not None
         assert bool(grad.isfinite().all())
+
+
+@pytest.mark.parametrize("margin_rad", MARGINS)
+def test_the_margins_own_gradient_is_bounded(margin_rad: float) -> None:
+    """At cosines of exactly 1 and -1, and one rounding from them, the slope is finite: at most 1 + sin(m) / sqrt(1e-7)."""
+    ends = torch.tensor([1.0, -1.0])
+    cosine = torch.cat([ends, ends.nextafter(torch.zeros(2)), 0.9999 * ends, torch.zeros(1)]).requires_grad_()
+    add_angular_margin(cosine, margin_rad).sum().backward()
+    assert cosine.grad is not None
+    assert bool((cosine.grad.abs() <= 1.0 + math.sin(margin_rad) / math.sqrt(1e-7)).all())
+    assert bool((cosine.grad > 0.0).all())
 
 
 @pytest.mark.parametrize("margin_rad", MARGINS)

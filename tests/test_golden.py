@@ -7,7 +7,7 @@ After a wanted change of the numbers, or on the machine that CI will use, record
 The file holds each step's loss as ``float.hex()`` and the fingerprint of where it was recorded. Kernels differ between
 torch versions, instruction sets and processor models (oneDNN cuts its loops by their cache sizes), so the bits must agree
 only where the fingerprint does; elsewhere the losses must agree within RELATIVE_TOLERANCE (measured: the AVX2 and SSE4.1
-kernels of one machine stay within 1.1e-6 of its AVX512 ones).
+kernels of one machine stay within 3e-6 of its AVX512 ones).
 """
 
 import json
@@ -16,6 +16,7 @@ import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,9 @@ from hectocar.network.carnet import CarNet
 from tiny import make_config, make_fold, train, write_photos
 
 GOLDEN = Path(__file__).parent / "golden" / "losses.json"
+BACKBONES = ("test_efficientnet", "test_convnext")
+"""BatchNorm and strided depthwise convolutions in the one, drop path and LayerNorm in the other. Deep networks with
+BatchNorm (mobilenetv2_035 was tried) double a rounding at every step and are 9 % apart after 20 on another processor."""
 NUM_STEPS = 20
 RELATIVE_TOLERANCE = 1e-3
 
@@ -43,8 +47,8 @@ def compute_fingerprint() -> dict[str, str]:
     }
 
 
-def record_losses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Trains with drop path, every kind of mixing, two sizes and two margins, and notes each step's loss."""
+def record_losses(backbone: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Trains through every kind of mixing, two sizes and two margins, and notes each step's loss."""
     losses: list[float] = []
     compute_loss: Callable[..., Tensor] = CarNet.compute_loss
 
@@ -54,7 +58,7 @@ def record_losses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[float]:
         return loss
 
     config = make_config(
-        "mobilenetv2_035",
+        backbone,
         epochs=5,
         sizes=(
             SizePhase(epochs=3, size_px=64, batch_size=6, learning_rate=5e-4),
@@ -82,32 +86,46 @@ def describe_differences(losses: list[float], golden: list[float]) -> str:
     )
 
 
+@pytest.fixture(scope="module")
+def golden() -> dict[str, Any]:
+    """The stored file; made anew, without losses, when they are to be recorded."""
+    if os.environ.get("HECTOCAR_RECORD_GOLDEN"):
+        GOLDEN.parent.mkdir(exist_ok=True)
+        return {"fingerprint": compute_fingerprint(), "losses": {}}
+    content: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    return content
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_twenty_steps_reproduce_the_golden_losses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Callable[[str, object], None]
+    backbone: str,
+    golden: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """The same torch on the same processor reproduces 20 losses to the last bit; any other one, within a thousandth."""
-    losses, here = record_losses(tmp_path, monkeypatch), compute_fingerprint()
+    losses, here = record_losses(backbone, tmp_path, monkeypatch), compute_fingerprint()
     assert len(losses) == NUM_STEPS
     if os.environ.get("HECTOCAR_RECORD_GOLDEN"):
-        content = {"fingerprint": here, "losses": [loss.hex() for loss in losses]}
-        GOLDEN.parent.mkdir(exist_ok=True)
-        GOLDEN.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        pytest.skip(f"recorded {GOLDEN}")
-    content = json.loads(GOLDEN.read_text(encoding="utf-8"))
-    golden = [float.fromhex(loss) for loss in content["losses"]]
-    changed = {key: f"recorded on {content['fingerprint'].get(key)}, here {value}" for key, value in here.items()}
-    if content["fingerprint"] == here:
+        golden["losses"][backbone] = [loss.hex() for loss in losses]
+        GOLDEN.write_text(json.dumps(golden, indent=2) + "\n", encoding="utf-8")
+        pytest.skip(f"recorded {backbone} in {GOLDEN}")
+    expected = [float.fromhex(loss) for loss in golden["losses"][backbone]]
+    if golden["fingerprint"] == here:
         record_property("golden_comparison", "to the last bit")
-        assert losses == golden, f"compared to the last bit (same fingerprint):\n{describe_differences(losses, golden)}"
+        assert losses == expected, f"compared to the last bit (same fingerprint):\n{describe_differences(losses, expected)}"
     else:
-        record_property("golden_comparison", f"within {RELATIVE_TOLERANCE}: fingerprint {changed}")
-        near = all(math.isclose(new, old, rel_tol=RELATIVE_TOLERANCE) for new, old in zip(losses, golden, strict=True))
-        assert near, f"compared within {RELATIVE_TOLERANCE} ({changed}):\n{describe_differences(losses, golden)}"
+        how = f"within {RELATIVE_TOLERANCE}: recorded on {golden['fingerprint']}, here {here}"
+        record_property("golden_comparison", how)
+        near = all(math.isclose(new, old, rel_tol=RELATIVE_TOLERANCE) for new, old in zip(losses, expected, strict=True))
+        assert near, f"compared {how}:\n{describe_differences(losses, expected)}"
 
 
-def test_the_golden_file_is_exact_and_shows_learning() -> None:
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_golden_file_is_exact_and_shows_learning(backbone: str) -> None:
     """The stored losses are 20 finite float32 numbers in hexadecimal, and the last epoch's are below the first's."""
-    golden = [float.fromhex(loss) for loss in json.loads(GOLDEN.read_text(encoding="utf-8"))["losses"]]
-    assert len(golden) == NUM_STEPS
-    assert all(float(torch.tensor(loss, dtype=torch.float32)) == loss for loss in golden)
-    assert sum(golden[-4:]) < sum(golden[:4])
+    losses = [float.fromhex(loss) for loss in json.loads(GOLDEN.read_text(encoding="utf-8"))["losses"][backbone]]
+    assert len(losses) == NUM_STEPS
+    assert all(torch.tensor(loss, dtype=torch.float32).item() == loss for loss in losses)
+    assert sum(losses[-4:]) < sum(losses[:4])
