@@ -16,9 +16,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import timm
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from safetensors.torch import load_file
 
+from hectocar.delivery.predictor import Classifier
+from hectocar.scoring.metrics import cross_entropy_per_row, log_loss_per_row, paired_bootstrap
 from hectocar.training.run import open_run
 
 
@@ -32,6 +38,33 @@ def export_split(run_folder: Path, fold: int, out: Path) -> int:
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(files[row].resolve())
     return run.classes.num_trained
+
+
+@torch.inference_mode()
+def peer_losses(run_folder: Path, fold: int, checkpoint: Path, model_name: str, size_px: int) -> NDArray[np.float64]:
+    """Loss of each held-out photograph under timm's best checkpoint, seen through timm's own evaluation transform."""
+    run = open_run(run_folder)
+    rows = run.folds.split(fold)[1]
+    # Written by timm's script a moment ago: it holds its arguments beside the weights.
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    model = timm.create_model(model_name, num_classes=run.classes.num_trained).eval()
+    model.load_state_dict(state)
+    settings = timm.data.resolve_data_config({"img_size": size_px}, model=model)
+    transform = timm.data.create_transform(**settings, is_training=False)
+    files, logits = run.manifest.files(), []
+    for start in range(0, len(rows), 64):
+        images = [transform(Image.open(files[row]).convert("RGB")) for row in rows[start : start + 64]]
+        with torch.autocast("cpu", torch.bfloat16):
+            logits.append(model(torch.stack(images)).float().numpy())
+    return cross_entropy_per_row(np.concatenate(logits), run.manifest.labels(run.classes)[rows])
+
+
+def own_losses(run_folder: Path, fold: int) -> NDArray[np.float64]:
+    """Loss of each held-out photograph under this project's best checkpoint of the fold."""
+    run = open_run(run_folder)
+    rows, files = run.folds.split(fold)[1], run.manifest.files()
+    table = Classifier.load(run_folder).predict_table([files[row] for row in rows])
+    return log_loss_per_row(table.probs_NG, run.manifest.labels(run.classes)[rows])
 
 
 def main() -> None:
@@ -50,8 +83,6 @@ def main() -> None:
     args = parser.parse_args()
     num_classes = export_split(args.run, args.fold, args.out / "split")
     checkpoint = args.out / "start.pth"  # timm's --initial-checkpoint wants every key; the classifier is new
-    import timm
-
     model = timm.create_model(args.model, num_classes=num_classes)
     model.load_state_dict(load_file(args.weights), strict=False)
     torch.save(model.state_dict(), checkpoint)
@@ -74,6 +105,12 @@ def main() -> None:
         f"timm: best epoch {best['epoch']}: log loss {float(best['eval_loss']):.4f}, top-1 {float(best['eval_top1']):.2f} %; "
         f"last: {float(rows[-1]['eval_loss']):.4f}, {float(rows[-1]['eval_top1']):.2f} %; {seconds / 60:.1f} min"
     )
+    theirs = peer_losses(args.run, args.fold, args.out / "output" / "peer" / "model_best.pth.tar", args.model, args.size)
+    ours = own_losses(args.run, args.fold)
+    paired = paired_bootstrap(ours, theirs)
+    print(f"held-out log loss: ours {ours.mean():.4f}, timm {theirs.mean():.4f}, ratio {ours.mean() / theirs.mean():.3f}")
+    low, high = f"{paired.low:+.4f}", f"{paired.high:+.4f}"
+    print(f"paired difference {paired.mean:+.4f}, standard error {paired.standard_error:.4f}, 95 % {low} to {high}")
 
 
 if __name__ == "__main__":

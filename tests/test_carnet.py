@@ -196,3 +196,41 @@ def test_weights_given_to_the_constructor_win(tmp_path: Any) -> None:
     """A bundle brings its own weights: what the configuration names is then not looked at."""
     config = NetworkConfig(backbone=FAST, weights=str(tmp_path / "absent.safetensors"))
     assert CarNet(config, NUM_CLASSES, weights="none").config == dataclasses.replace(config)
+
+
+def test_a_transformer_takes_other_sizes_than_its_own() -> None:
+    """Position embeddings follow the input size, so that progressive resizing works with token backbones too."""
+    network = make_network("test_vit")
+    network.check_sizes([96, 160, 192])
+
+
+def test_a_size_that_the_backbone_cannot_take_is_named_before_training() -> None:
+    """A backbone of one fixed size refuses the others with a message, and stays in the mode it was in."""
+    network = make_network("swin_tiny_patch4_window7_224").train()
+    network.check_sizes([224])
+    with pytest.raises(ConfigError, match=r"swin_tiny_patch4_window7_224 cannot take 100 px"):
+        network.check_sizes([224, 100])
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.compile would end in a page of errors; the message names the key to change."""
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(ConfigError, match=r"network\.compile needs a C compiler"):
+        make_network(FAST, compile=True).build_loss()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["test_efficientnet", "test_convnext"])
+def test_the_compiled_loss_is_the_loss(backbone: str) -> None:
+    """Compilation changes neither the loss nor, beyond rounding, its gradient; strided depthwise layers included."""
+    results = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        network = make_network(backbone, compile=compiled, drop_path_max=0.0).train()
+        label_BM = torch.tensor([[0], [1], [2], [0]])
+        loss = network.build_loss()(make_images(4), label_BM, torch.ones(4, 1), margin_rad=0.1, label_smoothing=0.05)
+        loss.backward()
+        grads = torch.cat([parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None])
+        results.append((loss.detach(), grads))
+    torch.testing.assert_close(results[1][0], results[0][0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-2, atol=1e-4)

@@ -260,3 +260,9 @@ def test_the_demo_beats_a_uniform_guess_in_five_minutes(tmp_path: Path, capsys: 
     for name in ("submission.csv", "bundle/bundle.json", "predictions.png", "preview.png"):
         assert (tmp_path / "demo" / name).is_file()
     assert "uniform guess" in capsys.readouterr().out
+
+
+def test_a_device_that_is_not_there_is_named(bundle: Path, showroom: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong --device is one message, not a stack of torch's."""
+    assert main(["predict", str(bundle), str(showroom / "test.csv"), "--device", "gpu"]) == 2
+    assert "--device is 'gpu'" in capsys.readouterr().err

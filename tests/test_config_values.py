@@ -1,11 +1,12 @@
 """Laws of the values: none is bent into another type, and each refusal has the dotted path and what is expected."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hectocar.config import MarginPhase, MixPhase, SizePhase
-from hectocar.config_reader import read_config
+from hectocar.config_reader import describe_config, read_config
 from hectocar.errors import ConfigError
 from mistakes import mistakes
 
@@ -90,3 +91,17 @@ def test_a_section_checks_itself(phase: type, values: dict[str, Any]) -> None:
     """Made from Python, without YAML, a section refuses the same values."""
     with pytest.raises(ConfigError, match="; allowed: "):
         phase(**values)
+
+
+def test_a_key_that_stands_twice_is_named(tmp_path: Path) -> None:
+    """YAML would let the last one win without a word."""
+    file = tmp_path / "twice.yaml"
+    file.write_text("training:\n  epochs: 3\n  epochs: 4\n")
+    with pytest.raises(ConfigError, match="the key 'epochs' stands twice"):
+        read_config(file=file)
+
+
+def test_the_fields_of_phases_are_described_too() -> None:
+    """`hectocar config` lists what stands inside a list of phases, under the path that --set takes."""
+    rows = {path: doc for path, _, doc in describe_config()}
+    assert "Photographs per optimiser step" in rows["training.sizes.0.batch_size"]

@@ -128,3 +128,13 @@ def test_a_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
     shutil.copy(data / "train/K5/a.jpg", data / "train/K5" / os.fsdecode("쏘나타.jpg".encode("cp949")))
     with pytest.raises(DataError, match="train/K5"):
         scan_photos(data, DataConfig())[0].digest()
+
+
+def test_a_class_folder_without_photographs_is_named(tmp_path: Path) -> None:
+    """A folder of unaccepted files would silently be no class, and the submission would lack its column."""
+    data = make_data(tmp_path)
+    empty = next(item for item in (data / "train").iterdir() if item.is_dir()).parent / "only_heic"
+    empty.mkdir()
+    (empty / "car.heic").write_bytes(b"x")
+    with pytest.raises(DataError, match="1 class folders without photographs, first 'only_heic'"):
+        scan_photos(data, DataConfig())

@@ -77,7 +77,7 @@ class NetworkConfig:
     scale: float = 30.0
     """ArcFace: the factor s between cosine and logit."""
     drop_path_max: float = 0.1
-    """Stochastic depth of the deepest block that the backbone is built with; 0 where it has none."""
+    """Stochastic depth that the backbone is built with: timm's drop_path_rate, reached at the deepest block."""
     channels_last: bool = True
     """Memory format of images and convolutions."""
     compile: bool = False

@@ -90,7 +90,14 @@ def _parse(text: str, where: str) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads ``4e-5`` as a text, because it has no dot; everyone means the number."""
+    """YAML 1.1 reads ``4e-5`` as a text, because it has no dot, and lets a repeated key win; everyone means otherwise."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if repeated:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {repeated[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -224,7 +231,15 @@ def describe_config() -> list[tuple[str, str, str]]:
     for name, section in Config().sections():
         docs = _field_docs(type(section))
         for field in dataclasses.fields(typing.cast(Any, section)):
-            rows.append((f"{name}.{field.name}", repr(getattr(section, field.name)), docs.get(field.name, "")))
+            value = getattr(section, field.name)
+            phases = isinstance(value, tuple) and value and dataclasses.is_dataclass(value[0])
+            rows.append((f"{name}.{field.name}", "one phase" if phases else repr(value), docs.get(field.name, "")))
+            if phases:
+                inner = _field_docs(type(value[0]))
+                rows += [
+                    (f"{name}.{field.name}.0.{item.name}", repr(getattr(value[0], item.name)), inner.get(item.name, ""))
+                    for item in dataclasses.fields(value[0])
+                ]
     return rows
 
 

@@ -3,6 +3,9 @@
 Legend: B batch, C channels or classes, H W positions, N tokens, D embedding, M labels per photograph.
 """
 
+import os
+import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -108,6 +111,31 @@ class CarNet(nn.Module):
         """
         logits_BC, _ = self(images_BCHW, label_BM, margin_rad)
         return soft_cross_entropy(logits_BC, label_BM, share_BM, label_smoothing)
+
+    def build_loss(self) -> Callable[..., Tensor]:
+        """``compute_loss``, compiled where the configuration says so.
+
+        Raises:
+            ConfigError: torch.compile would need a C compiler and there is none.
+        """
+        if not self.config.compile:
+            return self.compute_loss
+        if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "gcc", "clang")):
+            raise ConfigError("network.compile needs a C compiler (gcc or clang) on the PATH; or --set network.compile=false")
+        compiled: Callable[..., Tensor] = torch.compile(self.compute_loss)
+        return compiled
+
+    @torch.no_grad()
+    def check_sizes(self, sizes_px: Iterable[int]) -> None:
+        """Raises ConfigError for a size that the backbone does not take, before an epoch is spent on another."""
+        was_training = self.training
+        self.eval()
+        for size_px in sorted(set(sizes_px)):
+            try:
+                self(torch.zeros(1, 3, size_px, size_px, device=next(self.parameters()).device))
+            except (AssertionError, RuntimeError, ValueError) as error:
+                raise ConfigError(f"{self.config.backbone} cannot take {size_px} px: {str(error)[:160]}") from error
+        self.train(was_training)
 
     def set_drop_path(self, share: float) -> None:
         """Sets stochastic depth to a share (0 to 1) of what the backbone was built with."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hectocar.config import DataConfig, InferenceConfig
+from hectocar.errors import ConfigError
 from hectocar.network.carnet import CarNet, PixelStatistics
 from hectocar.photos.batches import iter_photo_batches
 from hectocar.photos.decode import PhotoBatch
@@ -27,10 +28,22 @@ class Outputs:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """``auto`` takes a GPU where there is one."""
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """``auto`` takes a GPU where there is one.
+
+    Raises:
+        ConfigError: No such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise ConfigError(
+            f"--device is {name!r}, which cannot be used here ({reason}); allowed: auto, cpu, cuda, cuda:N"
+        ) from error
+    return device
 
 
 def normalize_batch(images_BCHW: Tensor, pixels: PixelStatistics) -> Tensor:

@@ -36,24 +36,29 @@ def create_backbone(name: str, weights: str, drop_path_max: float) -> nn.Module:
     if not timm.is_model(name):
         near = nearest_names(name.split(".")[0], timm.list_models())
         raise ConfigError(f"network.backbone is {name!r}, which timm {timm.__version__} does not have; nearest: {near}")
-    settings: dict[str, Any] = {"num_classes": 0, "global_pool": "", "drop_path_rate": drop_path_max}
-    try:
-        backbone = _build_backbone(name, weights, settings)
-    except TypeError as error:
-        if drop_path_max > 0.0 or "drop_path_rate" not in str(error):
-            raise ConfigError(f"network.backbone {name!r} cannot be built with {settings}: {error}") from error
-        settings.pop("drop_path_rate")  # a backbone without stochastic depth has none to switch off
-        backbone = _build_backbone(name, weights, settings)
+    backbone = _build_backbone(name, weights, drop_path_max)
     if weights not in ("hub", "none"):
         load_backbone(backbone, Path(weights), name)
     return backbone
 
 
-def _build_backbone(name: str, weights: str, settings: dict[str, Any]) -> nn.Module:
-    try:
-        return _from_hub(name, settings) if weights == "hub" else timm.create_model(name, pretrained=False, **settings)
-    except RuntimeError as error:
-        raise ConfigError(f"network.backbone {name!r} cannot be built with {settings}: {error}") from error
+def _build_backbone(name: str, weights: str, drop_path_max: float) -> nn.Module:
+    settings: dict[str, Any] = {"num_classes": 0, "global_pool": ""}
+    # Not every model knows these: a transformer needs the first to take other sizes than its own, a convolutional network
+    # takes all sizes anyway; and a backbone without stochastic depth has none to switch off.
+    optional: dict[str, Any] = {"dynamic_img_size": True, "drop_path_rate": drop_path_max}
+    while True:
+        try:
+            if weights == "hub":
+                return _from_hub(name, settings | optional)
+            return timm.create_model(name, pretrained=False, **settings, **optional)
+        except TypeError as error:
+            unknown = [key for key in optional if key in str(error)]
+            if not unknown or (unknown == ["drop_path_rate"] and drop_path_max > 0.0):
+                raise ConfigError(f"network.backbone {name!r} cannot be built with {settings | optional}: {error}") from error
+            del optional[unknown[0]]
+        except RuntimeError as error:
+            raise ConfigError(f"network.backbone {name!r} cannot be built: {error}") from error
 
 
 def _from_hub(name: str, settings: dict[str, Any]) -> nn.Module:
@@ -90,7 +95,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
                 break
         return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError, EOFError) as error:
-        raise ArtifactError(f"network.weights: {path} is not a readable weight file ({str(error)[:160]})") from error
+        reason = str(error)[:160] or "it is empty or ends too early"
+        raise ArtifactError(f"network.weights: {path} is not a readable weight file ({reason}); copy it again") from error
     except Exception as error:  # pickle.UnpicklingError: content that weights_only refuses
         raise ArtifactError(
             f"network.weights: {path} holds more than tensors and is not loaded ({type(error).__name__})"
@@ -107,7 +113,7 @@ def load_backbone(backbone: nn.Module, path: Path, name: str) -> None:
     wanted = backbone.state_dict()
     optional = {key for key in wanted if key.endswith("num_batches_tracked")}
     missing = [key for key in wanted if key not in found and key not in optional]
-    extra = [key for key in found if key not in wanted and not key.split(".")[0].startswith(_HEAD_WORDS)]
+    extra = [key for key in found if key not in wanted and key.split(".")[0] not in _HEAD_WORDS]
     shapes = [key for key in wanted if key in found and found[key].shape != wanted[key].shape]
     if missing or extra or shapes:
         raise ArtifactError(

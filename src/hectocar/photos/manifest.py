@@ -112,6 +112,13 @@ def find_photos(data_folder: Path) -> tuple[Path, list[tuple[str, Path]]]:
         if file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".")
     ]
     photos.sort(key=lambda photo: photo[0])
+    filled = {file.parent for _, _, file in photos}
+    empty = sorted(folder.name for folder in folders if folder not in filled)
+    if empty and photos:
+        raise DataError(
+            f"{top}: {len(empty)} class folders without photographs, first {empty[0]!r}; remove them, or add files that end "
+            f"in {', '.join(PHOTO_SUFFIXES)}"
+        )
     for names, kind in (([f.name for f in folders], "class folders"), ([photo[0] for photo in photos], "files")):
         ordered = sorted(map(normalize_name, names))
         repeated = [first for first, second in pairwise(ordered) if first == second]

@@ -69,10 +69,11 @@ def train_fold(
     last, log = folder / "last.safetensors", EventLog(folder / "events.jsonl")
     torch.manual_seed(training.seed)
     network = CarNet(config.network, data.num_classes, weights="none" if last.exists() else None).to(device)
+    network.check_sizes([phase.size_px for phase in training.sizes] + [config.inference.size_px or training.sizes[-1].size_px])
     average = WeightAverage(network, training.ema_decay) if training.ema_decay > 0.0 else None
     optimizer = build_optimizer(network, training)
     scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
-    compute_loss = torch.compile(network.compute_loss) if config.network.compile else network.compute_loss
+    compute_loss = network.build_loss()
     state = TrainingState(inputs_digest)
     if last.exists():
         state = load_checkpoint(last, inputs_digest, network, average.network if average else None, optimizer)

@@ -171,7 +171,7 @@ def describe_manifest(manifest: Manifest, progress: Progress) -> None:
 
 def _differences(old: Any, new: Any, path: str) -> Any:
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in old.keys() | new.keys():
+        for key in sorted(old.keys() | new.keys()):
             yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
     elif old != new:
         yield f"{path}: {old!r} then, {new!r} now"
