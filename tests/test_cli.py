@@ -262,6 +262,32 @@ def test_the_demo_beats_a_uniform_guess_in_five_minutes(tmp_path: Path, capsys: 
     assert "uniform guess" in capsys.readouterr().out
 
 
+def test_a_photograph_that_cannot_be_read_alone_is_an_error(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With nothing to answer there is no answer: exit code 2, no file."""
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no photograph")
+    assert main(["predict", str(bundle), str(bad), "--out", str(tmp_path / "out.csv")]) == 2
+    assert "none of the 1 photographs can be read, first bad" in capsys.readouterr().err
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_the_recipe_trains_on_the_contests_layout(showroom: Path, tmp_path: Path) -> None:
+    """seed2025 runs as it is but for the size of everything: all five phases, CutMix, MixUp, K = 3, two margins."""
+    small = [
+        "--preset", "seed2025", "--weights", "none", "--set", "network.backbone=test_convnext",
+        "--set", "network.compile=false", "--set", "training.epochs=5", "--set", "data.num_folds=2",
+    ]  # fmt: skip
+    for place in range(5):
+        small += ["--set", f"training.sizes.{place}.size_px={32 + 16 * place}", "--set", f"training.sizes.{place}.batch_size=8"]
+    run = tmp_path / "run"
+    assert main(["train", str(showroom), *small, "--out", str(run)]) == 0
+    events = [json.loads(line) for line in (run / "fold0" / "events.jsonl").read_text().splitlines()]
+    assert [event["size_px"] for event in events if event["kind"] == "epoch"] == [32, 48, 64, 80, 96]
+    assert main(["predict", str(run), str(showroom / "test.csv"), "--out", str(tmp_path / "s.csv")]) == 0
+
+
 def test_a_device_that_is_not_there_is_named(bundle: Path, showroom: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A wrong --device is one message, not a stack of torch's."""
     assert main(["predict", str(bundle), str(showroom / "test.csv"), "--device", "gpu"]) == 2

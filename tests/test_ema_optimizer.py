@@ -140,6 +140,6 @@ def test_gradients_are_clipped_by_their_common_norm(clip_norm: float, factor: fl
     """A gradient of norm 5 comes out with norm at most clip_norm in the same direction; 0 switches clipping off."""
     layer = nn.Linear(2, 1)
     layer.weight.grad, layer.bias.grad = torch.tensor([[3.0, 0.0]]), torch.tensor([4.0])
-    assert clip_gradients(layer, clip_norm) == pytest.approx(5.0)
+    assert float(clip_gradients(layer, clip_norm)) == pytest.approx(5.0)
     torch.testing.assert_close(layer.weight.grad, torch.tensor([[3.0 * factor, 0.0]]), rtol=1e-5, atol=0.0)
     torch.testing.assert_close(layer.bias.grad, torch.tensor([4.0 * factor]), rtol=1e-5, atol=0.0)

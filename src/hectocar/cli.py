@@ -94,7 +94,7 @@ def command_train(args: argparse.Namespace) -> None:
             f"fold {fold}: log loss {best['log_loss']:.4f}, top-1 {best['top1']:.1%}, top-5 {best['top5']:.1%} "
             f"(epoch {best['epoch']}, {best['weights']} weights, {best['size_px']} px)"
         )
-    print(f"run: {args.out}")
+    print(f"run: {args.out}; next: hectocar predict {args.out} {args.data / 'test.csv'} --out submission.csv")
 
 
 def _fold_number(text: str) -> int:

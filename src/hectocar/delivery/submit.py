@@ -86,10 +86,17 @@ def _as_on_disk(file: Path) -> Path:
 
 
 def predict_photos(classifier: Classifier, photos: PhotoList, progress: Progress, *, num_workers: int = 0) -> Answer:
-    """Predicts every photograph; one that cannot be read gets the class prior and is named."""
+    """Predicts every photograph; one that cannot be read gets the class prior and is named.
+
+    Raises:
+        DataError: None of them can be read.
+    """
     on_photo = count_with(progress, "predicting")
     table = classifier.predict_table(photos.files, num_workers=num_workers, on_photo=on_photo)
     unreadable = {photos.ids[row]: reason for row, reason in sorted(table.problems.items())}
+    if len(unreadable) == len(photos.ids):
+        image_id, reason = next(iter(unreadable.items()))
+        raise DataError(f"none of the {len(photos.ids)} photographs can be read, first {image_id}: {reason}")
     for image_id, reason in unreadable.items():
         progress.note(f"cannot be read, its row is the class prior: {image_id}: {reason}")
     return Answer(photos=photos, probs_NG=table.probs_NG, unreadable=unreadable)

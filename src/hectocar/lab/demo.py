@@ -66,7 +66,7 @@ def run_demo(
     """
     _clear(folder)
     showroom = folder / "showroom"
-    spec = spec or ShowroomSpec(num_classes=24, train_per_class=40, test_per_class=8)
+    spec = spec or ShowroomSpec(num_classes=24, train_per_class=80, test_per_class=8)
     write_showroom(showroom, spec, count_with(progress, "rendering cars"))
     config = read_config("demo", None, settings)
     draw_preview(showroom, config, folder / "preview.png")

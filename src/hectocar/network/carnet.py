@@ -113,7 +113,7 @@ class CarNet(nn.Module):
         return soft_cross_entropy(logits_BC, label_BM, share_BM, label_smoothing)
 
     def build_loss(self) -> Callable[..., Tensor]:
-        """``compute_loss``, compiled where the configuration says so.
+        """``compute_loss``, compiled where the configuration says so: once per input shape, so pass whole batches only.
 
         Raises:
             ConfigError: torch.compile would need a C compiler and there is none.
@@ -122,7 +122,7 @@ class CarNet(nn.Module):
             return self.compute_loss
         if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "gcc", "clang")):
             raise ConfigError("network.compile needs a C compiler (gcc or clang) on the PATH; or --set network.compile=false")
-        compiled: Callable[..., Tensor] = torch.compile(self.compute_loss)
+        compiled: Callable[..., Tensor] = torch.compile(self.compute_loss, dynamic=False)
         return compiled
 
     @torch.no_grad()

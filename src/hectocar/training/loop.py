@@ -73,7 +73,7 @@ def train_fold(
     average = WeightAverage(network, training.ema_decay) if training.ema_decay > 0.0 else None
     optimizer = build_optimizer(network, training)
     scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
-    compute_loss = network.build_loss()
+    whole_batch_loss = network.build_loss()
     state = TrainingState(inputs_digest)
     if last.exists():
         state = load_checkpoint(last, inputs_digest, network, average.network if average else None, optimizer)
@@ -110,6 +110,8 @@ def train_fold(
             with torch.autocast(
                 device.type, AUTOCAST_DTYPES.get(training.precision), enabled=training.precision in AUTOCAST_DTYPES
             ):
+                # The last two batches of an epoch are smaller: not worth a compilation of their own.
+                compute_loss = whole_batch_loss if len(batch.index_B) == plan.batch_size else network.compute_loss
                 loss = compute_loss(
                     images, label_BM, share_BM, margin_rad=plan.margin_rad, label_smoothing=plan.label_smoothing
                 )

@@ -1,7 +1,7 @@
 """AdamW with two learning rates and decay on matrices only."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hectocar.config import TrainingConfig
 from hectocar.network.carnet import CarNet
@@ -33,7 +33,7 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, backbone_rate: float, h
         group["lr"] = backbone_rate if group["part"] == "backbone" else head_rate
 
 
-def clip_gradients(network: nn.Module, clip_norm: float) -> float:
-    """Scales the gradient down to ``clip_norm`` (0: leaves it) and returns its norm before."""
+def clip_gradients(network: nn.Module, clip_norm: float) -> Tensor:
+    """Scales the gradient down to ``clip_norm`` (0: leaves it) and returns its norm before, a scalar on the device."""
     limit = clip_norm if clip_norm > 0.0 else float("inf")
-    return float(nn.utils.clip_grad_norm_(network.parameters(), limit))
+    return nn.utils.clip_grad_norm_(network.parameters(), limit)
