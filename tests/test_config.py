@@ -136,6 +136,6 @@ def test_every_field_is_documented() -> None:
     """`hectocar config` explains each key with its default, and each default is itself allowed."""
     rows = describe_config()
     fields = [f"{name}.{field.name}" for name, section in Config().sections() for field in dataclasses.fields(section)]  # type: ignore[arg-type]
-    assert [path for path, _, _ in rows] == fields
+    assert [path for path, _, _ in rows if ".0." not in path] == fields
     assert [path for path, _, meaning in rows if len(meaning) < 10] == []
     assert ("training.epochs", "10", "Passes over the training photographs; all phases stretch or shrink to it.") in rows

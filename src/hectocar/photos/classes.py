@@ -104,9 +104,13 @@ def read_equivalent_pairs(path: Path) -> list[tuple[str, str]]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            header, rows = list(reader.fieldnames or ()), list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a csv ({error})") from error
+    for name in ("class_a", "class_b"):
+        if header.count(name) != 1:
+            raise DataError(f"{path}: column {name} is not there once; needed: class_a and class_b, found {header}")
     pairs = []
     for line, row in enumerate(rows, start=2):
         first, second = row.get("class_a"), row.get("class_b")
