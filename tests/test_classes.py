@@ -131,7 +131,7 @@ def test_pairs_are_read_from_a_csv(tmp_path: Path) -> None:
     [
         (b"class_a,class_b\nx,y\nx\n", "line 3: columns class_a and class_b are needed, both filled"),
         (b"class_a,class_b\nx,\n", "line 2: columns class_a and class_b are needed, both filled"),
-        (b"a,b\nx,y\n", "line 2: columns class_a and class_b are needed"),
+        (b"a,b\nx,y\n", "column class_a is not there once"),
         ("class_a,class_b\n쏘,".encode() + nfd("쏘").encode(), "line 2: '쏘' is paired with itself"),
         (b"class_a,class_b\n\xff\xfe,y\n", "cannot be read as a csv"),
     ],
