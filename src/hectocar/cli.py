@@ -75,13 +75,14 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
 
 def command_train(args: argparse.Namespace) -> None:
     from hectocar.network.inference import choose_device
-    from hectocar.training.run import create_run, resume_run, train_folds
+    from hectocar.training.run import check_folds, create_run, resume_run, train_folds
 
     settings = list(args.set)
     if args.weights is not None:
         settings.append(f"network.weights={args.weights}")
     config = read_config(args.preset, args.config, settings)
     folds = list(range(config.data.num_folds)) if args.fold == "all" else [_fold_number(args.fold)]
+    check_folds(config, folds)
     with ConsoleProgress() as progress:
         started = (args.out / "config.json").is_file()
         if args.resume and started:

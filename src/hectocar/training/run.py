@@ -15,9 +15,19 @@ from hectocar.artifacts import compute_digest, describe_environment, hash_file, 
 from hectocar.config import Config
 from hectocar.config_reader import config_from_tree, config_to_tree
 from hectocar.errors import ArtifactError, ConfigError, DataError
+from hectocar.network.weights import create_backbone
 from hectocar.photos.classes import ClassList
 from hectocar.photos.folds import Folds, assign_folds, classes_missing_in_folds, group_equal, load_folds
-from hectocar.photos.manifest import DAMAGED, DUPLICATE, EXCLUDED, Manifest, check_unchanged, load_manifest, scan_photos
+from hectocar.photos.manifest import (
+    DAMAGED,
+    DUPLICATE,
+    EXCLUDED,
+    Manifest,
+    check_unchanged,
+    find_photos,
+    load_manifest,
+    scan_photos,
+)
 from hectocar.progress import Progress, count_with
 from hectocar.training.loop import FoldData, train_fold
 
@@ -48,11 +58,14 @@ def create_run(folder: Path, data_folder: Path, config: Config, progress: Progre
     """Scans the photographs, deals the folds and writes both into a new run folder.
 
     Raises:
-        ArtifactError: The folder exists and is not empty.
+        ArtifactError: The folder exists and is not empty, or the pretrained weights cannot be had.
         DataError: The photographs cannot be used.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ArtifactError(f"--out {folder}: exists already; add --resume to go on with that run, or give another folder")
+    find_photos(data_folder)
+    # Missing weights are found now, not after the scan, when a run folder would stand in the way of the next try.
+    create_backbone(config.network.backbone, config.network.weights, config.network.drop_path_max)
     manifest, classes = scan_photos(data_folder, config.data, count_with(progress, "reading photographs"))
     describe_manifest(manifest, progress)
     config = config_from_tree(config_to_tree(config))  # as it will be read again: 1 becomes 1.0 where a number may be broken
@@ -138,9 +151,7 @@ def train_folds(run: Run, folds: Sequence[int], device: torch.device, progress: 
     Raises:
         ConfigError: No such fold.
     """
-    wrong = [fold for fold in folds if not 0 <= fold < run.config.data.num_folds]
-    if wrong:
-        raise ConfigError(f"--fold is {wrong[0]}; allowed: 0 to {run.config.data.num_folds - 1}, or all")
+    check_folds(run.config, folds)
     results = {}
     for fold in folds:
         train_rows, valid_rows = run.folds.split(fold)
@@ -156,6 +167,13 @@ def train_folds(run: Run, folds: Sequence[int], device: torch.device, progress: 
             run.config, data, run.fold_folder(fold), inputs_digest=run.inputs_digest(fold), device=device, progress=progress
         )
     return results
+
+
+def check_folds(config: Config, folds: Sequence[int]) -> None:
+    """Raises ConfigError for a fold that the configuration does not have."""
+    wrong = [fold for fold in folds if not 0 <= fold < config.data.num_folds]
+    if wrong:
+        raise ConfigError(f"--fold is {wrong[0]}; allowed: 0 to {config.data.num_folds - 1}, or all")
 
 
 def describe_manifest(manifest: Manifest, progress: Progress) -> None:
