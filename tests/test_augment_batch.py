@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
@@ -173,6 +173,7 @@ def test_layout_does_not_matter_and_the_input_survives() -> None:
 
 
 @given(seed=st.integers(0, 2**31), size_px=st.integers(1, 48), num_images=st.integers(1, 7))
+@example(seed=45, size_px=23, num_images=5)  # a white pixel that the bilinear weights took to 1 + 1e-7
 @settings(max_examples=25, deadline=None)
 def test_output_stays_in_range(seed: int, size_px: int, num_images: int) -> None:
     """However strong the augmentation and small the image: float32 in [0, 1], never NaN."""

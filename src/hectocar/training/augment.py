@@ -236,7 +236,8 @@ def _warp_images(images_BCHW: Tensor, params: AugmentParams) -> None:
     warped_NCHW = F.grid_sample(
         images_BCHW.index_select(0, index_N), grid_NHW2, mode="bilinear", padding_mode="reflection", align_corners=False
     )
-    images_BCHW.index_copy_(0, index_N, warped_NCHW)
+    # The four bilinear weights may sum to a rounding error more than 1.
+    images_BCHW.index_copy_(0, index_N, warped_NCHW.clamp_(0.0, 1.0))
 
 
 def _recolor_images(images_BCHW: Tensor, params: AugmentParams) -> None:
