@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hectocar.errors import ArtifactError, DataError
+from hectocar.photos.classes import join_equivalent, read_equivalent_pairs
 from hectocar.scoring import answers as room
 from hectocar.scoring.answers import Answers
 from hectocar.scoring.submission import Submission
@@ -128,14 +129,14 @@ def test_a_value_that_the_evaluator_refuses_is_not_scored(value: float) -> None:
 
 def test_groups_join_chains_and_pass_over_pairs_of_another_contest() -> None:
     names = ["a", "b", "c", "d", "e"]
-    assert room.group_columns(names, [("d", "c"), ("e", "b"), ("b", "d"), ("x", "y")]).tolist() == [0, 1, 1, 1, 1]
-    assert room.group_columns(names, []).tolist() == [0, 1, 2, 3, 4]
-    assert room.group_columns(["가", "나"], [(unicodedata.normalize("NFD", "가"), "나")]).tolist() == [0, 0]
+    assert join_equivalent(names, [("d", "c"), ("e", "b"), ("b", "d"), ("x", "y")]) == [0, 1, 1, 1, 1]
+    assert join_equivalent(names, []) == [0, 1, 2, 3, 4]
+    assert join_equivalent(["가", "나"], [(unicodedata.normalize("NFD", "가"), "나")]) == [0, 0]
 
 
 def test_half_a_pair_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(DataError, match=r"1 names whose partner is a class column .*'F-150' \(nearest: 'Ford_F-150'\)"):
-        room.group_columns(COLUMNS, [("F150", "F-150")])
+        join_equivalent(COLUMNS, [("F150", "F-150")])
 
 
 def test_answers_are_read_with_and_without_split(tmp_path: Path) -> None:
@@ -159,9 +160,9 @@ def test_broken_answers_are_refused(tmp_path: Path, text: str, message: str) -> 
 
 
 def test_pairs_are_read_and_may_be_none(tmp_path: Path) -> None:
-    assert room.read_equivalent_pairs(written(tmp_path, "class_a,class_b\r\nF150,Ford_F-150\r\n")) == [("F150", "Ford_F-150")]
-    assert room.read_equivalent_pairs(written(tmp_path, "class_a,class_b\n")) == []
-    with pytest.raises(DataError, match="line 2: 'F150' is paired with itself"):
-        room.read_equivalent_pairs(written(tmp_path, "class_a,class_b\nF150,F150\n"))
+    assert read_equivalent_pairs(written(tmp_path, "class_a,class_b\r\nF150,Ford_F-150\r\n")) == [("F150", "Ford_F-150")]
+    assert read_equivalent_pairs(written(tmp_path, "class_a,class_b\n")) == []
+    with pytest.raises(DataError, match="paired with itself in line 2: 'F150'"):
+        read_equivalent_pairs(written(tmp_path, "class_a,class_b\nF150,F150\n"))
     with pytest.raises(DataError, match="column class_b is not there once"):
-        room.read_equivalent_pairs(written(tmp_path, "class_a,klass_b\na,b\n"))
+        read_equivalent_pairs(written(tmp_path, "class_a,klass_b\na,b\n"))

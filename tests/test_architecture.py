@@ -15,6 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # In the order in which data walks through them: a room may import itself and what stands above it.
 ROOMS = (
     "errors",
+    "tables",
     "progress",
     "artifacts",
     "config",

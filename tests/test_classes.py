@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hectocar.errors import DataError
-from hectocar.photos.classes import ClassList, build_class_list, nearest_names, normalize_name, read_equivalent_pairs
+from hectocar.photos.classes import ClassList, build_class_list, read_equivalent_pairs
 from hectocar.photos.manifest import find_equivalent_pairs
+from hectocar.tables import nearest_names, normalize_name
 
 NAMES = ("쏘나타_2020", "K5_2018", "아반떼_N", "A6_C8", "a4_b9", "더_뉴_K9", "911_992")
 ANY_NAME = st.text(st.characters(codec="utf-8"), min_size=1, max_size=6)
@@ -70,7 +71,7 @@ def test_equivalents_join_transitively_and_in_any_order() -> None:
 
 def test_half_a_pair_is_refused_with_the_nearest_name() -> None:
     """A pair with one known name is a slip of the pen and names its neighbour; a pair of strangers belongs to other data."""
-    with pytest.raises(DataError, match=r"'쏘나타_2021' is no class here; nearest: 쏘나타_2020"):
+    with pytest.raises(DataError, match=r"1 names whose partner is a class .*'쏘나타_2021' \(nearest: '쏘나타_2020'\)"):
         build_class_list(NAMES, [("K5_2018", "쏘나타_2021")])
     assert build_class_list(NAMES, [("Panda", "Punto")]) == build_class_list(NAMES)
 
@@ -129,11 +130,11 @@ def test_pairs_are_read_from_a_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b"class_a,class_b\nx,y\nx\n", "line 3: columns class_a and class_b are needed, both filled"),
-        (b"class_a,class_b\nx,\n", "line 2: columns class_a and class_b are needed, both filled"),
-        (b"a,b\nx,y\n", "column class_a is not there once"),
-        ("class_a,class_b\n쏘,".encode() + nfd("쏘").encode(), "line 2: '쏘' is paired with itself"),
-        (b"class_a,class_b\n\xff\xfe,y\n", "cannot be read as a csv"),
+        (b"class_a,class_b\nx,y\nx\n", "not 2 cells in line 3"),
+        (b"class_a,class_b\nx,\n", "empty cell in line 2, column class_b"),
+        (b"a,b\nx,y\n", "column class_a, class_b is not there once"),
+        ("class_a,class_b\n쏘,".encode() + nfd("쏘").encode(), "paired with itself in line 2: '쏘'"),
+        (b"class_a,class_b\n\xff\xfe,y\n", "line 2: not UTF-8 text"),
     ],
 )
 def test_a_wrong_csv_of_pairs_names_its_line(tmp_path: Path, text: bytes, message: str) -> None:
@@ -142,7 +143,7 @@ def test_a_wrong_csv_of_pairs_names_its_line(tmp_path: Path, text: bytes, messag
     path.write_bytes(text)
     with pytest.raises(DataError) as caught:
         read_equivalent_pairs(path)
-    assert str(caught.value).startswith(f"{path}")
+    assert str(caught.value).startswith(f"equivalent classes {path}")
     assert message in str(caught.value)
 
 

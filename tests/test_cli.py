@@ -166,7 +166,7 @@ def test_plan_config_and_preview_print_and_draw(showroom: Path, tmp_path: Path, 
         (["predict", "{data}", "{data}/test.csv"], "neither a bundle"),
         (["predict", "{bundle}", "missing.jpg"], "no such file or folder"),
         (["predict", "{bundle}", "{data}/test.csv", "--sample", "{data}/test.csv", "--out", "s.csv"], "test.csv"),
-        (["bundle", "{data}", "--out", "b"], "cannot be read"),
+        (["bundle", "{data}", "--out", "b"], "not a run (no config.json in it)"),
         (["score", "{data}/test.csv", "{data}/truth/answers.csv"], "test.csv"),
     ],
 )

@@ -60,9 +60,9 @@ def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, r"noise\.csv cannot be read; allowed: a csv path, or contest:noise_seed"),
-        ("name\nx.jpg\n", r"noise\.csv has no column 'file'"),
-        ("kind,file\nnoise\n", "noise"),
+        (None, r"noise\.csv cannot be read: No such file"),
+        ("name\nx.jpg\n", r"noise\.csv: column file is not there once"),
+        ("kind,file\nnoise\n", r"noise\.csv: not 2 cells in line 2"),
     ],
 )
 def test_a_wrong_exclusion_list_is_named(tmp_path: Path, text: str | None, message: str) -> None:
@@ -72,7 +72,9 @@ def test_a_wrong_exclusion_list_is_named(tmp_path: Path, text: str | None, messa
         (data / "noise.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         scan_photos(data, DataConfig(exclude=(str(data / "noise.csv"),)))
-    with pytest.raises(DataError, match="contest:noise_see cannot be read"):
+    with pytest.raises(
+        DataError, match="contest:noise_see is no list of the contest; allowed: contest:noise_seed, contest:noise_c"
+    ):
         scan_photos(data, DataConfig(exclude=("contest:noise_see",)))
 
 

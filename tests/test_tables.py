@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from hectocar import tables
 from hectocar.errors import DataError
-from hectocar.scoring import tables
+from hectocar.scoring import forms
 
 SAMPLE_BYTES = "\ufeffID,쏘나타_2012,X5,Audi_TT\r\nT_0,0,0,0\r\nT_1,0,0,0\r\nT_2,0,0,0\r\n".encode()
 
@@ -19,7 +20,7 @@ def written(folder: Path, data: bytes | str) -> Path:
 
 def test_the_sample_is_read_with_or_without_byte_order_mark_and_crlf(tmp_path: Path) -> None:
     for data in (SAMPLE_BYTES, SAMPLE_BYTES[3:], SAMPLE_BYTES.replace(b"\r\n", b"\n"), SAMPLE_BYTES + b"\r\n\r\n"):
-        form = tables.read_sample(written(tmp_path, data))
+        form = forms.read_sample(written(tmp_path, data))
         assert (form.ids, form.columns) == (("T_0", "T_1", "T_2"), ("쏘나타_2012", "X5", "Audi_TT"))
 
 
@@ -41,13 +42,13 @@ def test_the_sample_is_read_with_or_without_byte_order_mark_and_crlf(tmp_path: P
 )
 def test_a_broken_sample_is_refused_with_its_line(tmp_path: Path, data: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        tables.read_sample(written(tmp_path, data))
+        forms.read_sample(written(tmp_path, data))
     with pytest.raises(DataError, match=r"nowhere\.csv cannot be read: No such file"):
-        tables.read_sample(tmp_path / "nowhere.csv")
+        forms.read_sample(tmp_path / "nowhere.csv")
 
 
 def test_the_test_table_gives_paths_relative_to_its_folder(tmp_path: Path) -> None:
-    table = tables.read_test_table(written(tmp_path, "\ufeffnote,img_path,ID\r\n,./test/T_0.jpg,T_0\r\n,test/차.jpg,T_1\r\n"))
+    table = forms.read_test_table(written(tmp_path, "\ufeffnote,img_path,ID\r\n,./test/T_0.jpg,T_0\r\n,test/차.jpg,T_1\r\n"))
     assert (table.ids, table.img_paths) == (("T_0", "T_1"), ("test/T_0.jpg", "test/차.jpg"))
 
 
@@ -58,7 +59,7 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: str) -> 
     with pytest.raises(
         DataError, match=r"leaves the folder of the table in line 3: .*; allowed: a relative path without '\.\.'"
     ):
-        tables.read_test_table(written(tmp_path, f"ID,img_path\nT_0,a.jpg\nT_1,{path}\n"))
+        forms.read_test_table(written(tmp_path, f"ID,img_path\nT_0,a.jpg\nT_1,{path}\n"))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: str) -> 
 )
 def test_a_broken_test_table_is_refused(tmp_path: Path, data: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        tables.read_test_table(written(tmp_path, data))
+        forms.read_test_table(written(tmp_path, data))
 
 
 def test_a_bad_byte_far_into_a_large_table_is_found_on_its_line(tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_a_bad_byte_far_into_a_large_table_is_found_on_its_line(tmp_path: Path) 
     lines = [f"T_{row},0".encode() for row in range(20_000)]
     lines[15_000] += b"\xff"
     with pytest.raises(DataError, match="line 15002: not UTF-8"):
-        tables.read_sample(written(tmp_path, b"ID,a\n" + b"\n".join(lines)))
+        forms.read_sample(written(tmp_path, b"ID,a\n" + b"\n".join(lines)))
 
 
 def test_names_that_differ_only_in_unicode_form_are_the_same() -> None:

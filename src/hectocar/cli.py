@@ -54,7 +54,7 @@ class ConsoleProgress:
             self.bars.remove_task(self.task)
         self.task = self.bars.add_task(what, total=total, rate="")
 
-    def advance(self, count: int, detail: str = "") -> None:
+    def advance(self, count: int) -> None:
         if self.task is not None:
             self.bars.advance(self.task, count)
 
@@ -130,8 +130,9 @@ def _describe_prediction(classes: ClassList, image_id: str, probs_G: NDArray[np.
 
 
 def command_score(args: argparse.Namespace) -> None:
+    from hectocar.photos.classes import read_equivalent_pairs
     from hectocar.photos.manifest import find_equivalent_pairs
-    from hectocar.scoring.answers import read_answers, read_equivalent_pairs, score_submission
+    from hectocar.scoring.answers import read_answers, score_submission
     from hectocar.scoring.submission import read_submission
 
     submission, answers = read_submission(args.submission), read_answers(args.answer)
@@ -139,6 +140,8 @@ def command_score(args: argparse.Namespace) -> None:
         pairs = read_equivalent_pairs(args.equivalent)
     else:
         pairs = find_equivalent_pairs(args.answer.parent)
+    num_pairs = sum(set(submission.columns).issuperset(pair) for pair in pairs)
+    print(f"equivalent pairs among the columns: {num_pairs}" + ("" if num_pairs else "; --equivalent names a csv of them"))
     for line in score_submission(submission, answers, pairs).table():
         print(line)
 

@@ -1,7 +1,11 @@
 """The only reader of YAML: defaults < preset < file < ``--set``, every mistake reported at once with the nearest valid name."""
 
+import ast
 import dataclasses
 import difflib
+import inspect
+import re
+import textwrap
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -101,7 +105,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", __import__("re").compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
 
@@ -244,10 +248,6 @@ def describe_config() -> list[tuple[str, str, str]]:
 
 
 def _field_docs(kind: type) -> dict[str, str]:
-    import ast
-    import inspect
-    import textwrap
-
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(body, ast.ClassDef)
     docs = {}

@@ -10,7 +10,7 @@ class Progress(Protocol):
     def start(self, what: str, total: int) -> None:
         """Some counted work begins; the work before it is over."""
 
-    def advance(self, count: int, detail: str = "") -> None:
+    def advance(self, count: int) -> None:
         """``count`` more are done."""
 
     def note(self, text: str) -> None:
@@ -22,7 +22,7 @@ class NoProgress:
 
     def start(self, what: str, total: int) -> None: ...
 
-    def advance(self, count: int, detail: str = "") -> None: ...
+    def advance(self, count: int) -> None: ...
 
     def note(self, text: str) -> None: ...
 

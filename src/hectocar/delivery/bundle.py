@@ -5,7 +5,6 @@ BUNDLE/bundle.json (classes, preprocessing, prior, provenance, digests) and one 
 
 import math
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from hectocar.artifacts import hash_file, read_json, write_json
+from hectocar.artifacts import hash_file, make_folder, read_json, write_json
 from hectocar.config import DataConfig, InferenceConfig, NetworkConfig
 from hectocar.config_reader import config_from_tree
 from hectocar.errors import ArtifactError, ConfigError, DataError
 from hectocar.network.carnet import CarNet
 from hectocar.network.weights import load_state_exactly, load_tensors_with_state
 from hectocar.photos.classes import ClassList
-from hectocar.photos.manifest import load_manifest
+from hectocar.photos.inputs import read_run_inputs
 
 FORMAT, FORMAT_VERSION = "hectocar-bundle", 1
 
@@ -71,11 +70,7 @@ def read_model(folder: Path) -> BundleSpec:
 
 
 def _read_run(folder: Path) -> BundleSpec:
-    try:
-        config = config_from_tree(read_json(folder / "config.json"))
-        classes = ClassList.from_json(read_json(folder / "classes.json"))
-    except (ConfigError, DataError) as error:
-        raise ArtifactError(f"{folder}: damaged run: {error}") from error
+    config, classes, manifest = read_run_inputs(folder)
     members = []
     for fold in range(config.data.num_folds):
         path = folder / f"fold{fold}" / "best.safetensors"
@@ -93,7 +88,6 @@ def _read_run(folder: Path) -> BundleSpec:
         members.append(member)
     if not members:
         raise ArtifactError(f"{folder}: no fold of this run has finished an epoch; go on with `hectocar train ... --resume`")
-    manifest = load_manifest(folder / "manifest.parquet")
     counts = np.bincount(manifest.labels(classes)[manifest.used()], minlength=classes.num_trained)
     return BundleSpec(
         folder=folder,
@@ -117,9 +111,8 @@ def write_bundle(run_folder: Path, bundle_folder: Path) -> BundleSpec:
     spec = _read_run(run_folder)
     if bundle_folder.exists():
         raise ArtifactError(f"--out {bundle_folder}: exists already; give another folder or remove it first")
-    bundle_folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{bundle_folder.name}.", suffix=".part", dir=bundle_folder.parent))
-    try:
+
+    def fill(temporary: Path) -> None:
         members = []
         for member in spec.members:
             name = f"fold{member.fold}.safetensors"
@@ -139,10 +132,8 @@ def write_bundle(run_folder: Path, bundle_folder: Path) -> BundleSpec:
             "provenance": spec.provenance,
         }
         write_json(temporary / "bundle.json", tree)
-        temporary.chmod(0o755)
-        temporary.rename(bundle_folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+    make_folder(bundle_folder, fill)
     return _read_bundle(bundle_folder)
 
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from hectocar.delivery.predictor import Classifier
 from hectocar.errors import DataError
-from hectocar.photos.classes import normalize_name
 from hectocar.photos.decode import PHOTO_SUFFIXES
 from hectocar.progress import Progress, count_with
 from hectocar.scoring.submission import (
@@ -21,6 +20,7 @@ from hectocar.scoring.submission import (
     write_equivalent_mass,
     write_submission,
 )
+from hectocar.tables import normalize_name
 
 
 @dataclass(frozen=True)

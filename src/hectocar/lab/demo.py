@@ -14,9 +14,10 @@ from hectocar.delivery.submit import find_photo_list, predict_photos, save_submi
 from hectocar.errors import DataError
 from hectocar.lab.preview import draw_predictions, draw_preview
 from hectocar.network.inference import choose_device
+from hectocar.photos.classes import read_equivalent_pairs
 from hectocar.photos.showroom import ShowroomSpec, write_showroom
 from hectocar.progress import Progress, count_with
-from hectocar.scoring.answers import ScoreReport, read_answers, read_equivalent_pairs, score_submission
+from hectocar.scoring.answers import ScoreReport, read_answers, score_submission
 from hectocar.scoring.submission import read_submission
 from hectocar.training.run import create_run, train_folds
 

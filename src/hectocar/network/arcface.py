@@ -5,17 +5,10 @@ Legend: B batch, D embedding, C classes, K sub-centers.
 """
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-
-class Head(Protocol):
-    """What the network asks of a head: logits with the margin on the labels (training) or without labels (inference)."""
-
-    def __call__(self, embed_BD: Tensor, label_BM: Tensor | None = None, margin_rad: float = 0.0) -> Tensor: ...
 
 
 def add_angular_margin(cosine: Tensor, margin_rad: float) -> Tensor:

@@ -46,6 +46,11 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """The arithmetic of ``training.precision`` on a device; float32 leaves everything as it is."""
+    return torch.autocast(device.type, AUTOCAST_DTYPES.get(precision), enabled=precision in AUTOCAST_DTYPES)
+
+
 def normalize_batch(images_BCHW: Tensor, pixels: PixelStatistics) -> Tensor:
     """uint8 or [0, 1] float images -> normalised float32."""
     mean = torch.tensor(pixels.mean, device=images_BCHW.device).view(1, 3, 1, 1)
@@ -68,7 +73,7 @@ def infer_batch(network: CarNet, batch: PhotoBatch, *, mirror: bool, precision: 
     device = next(network.parameters()).device
     images = normalize_batch(to_device(batch.images_BHWC, device), network.pixels)
     views = [images, images.flip(3)] if mirror else [images]
-    with torch.autocast(device.type, AUTOCAST_DTYPES.get(precision), enabled=precision in AUTOCAST_DTYPES):
+    with autocast(device, precision):
         results = [network(view) for view in views]
     logits = torch.stack([logits for logits, _ in results]).mean(dim=0)
     embeddings = torch.stack([embeddings for _, embeddings in results]).mean(dim=0)

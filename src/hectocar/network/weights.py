@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hectocar.artifacts import replace_file
 from hectocar.errors import ArtifactError, ConfigError
-from hectocar.photos.classes import nearest_names
+from hectocar.tables import nearest_names
 
 STATE_KEY = "hectocar"
 _HEAD_WORDS = ("classifier", "head", "fc", "last_linear", "head_dist")

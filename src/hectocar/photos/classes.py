@@ -1,25 +1,12 @@
 """The class list: names in code-point order, and which names are one class to the network because they mean the same car."""
 
-import csv
-import difflib
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hectocar.errors import DataError
-
-
-def normalize_name(name: str) -> str:
-    """NFC: a Korean name compares equal whether the system stores it composed (Linux, Windows) or decomposed (macOS)."""
-    return unicodedata.normalize("NFC", name)
-
-
-def nearest_names(name: str, names: Iterable[str], count: int = 3) -> str:
-    """The most similar names, for error messages."""
-    found = difflib.get_close_matches(name, list(names), n=count, cutoff=0.4)
-    return ", ".join(found) if found else "none is similar"
+from hectocar.tables import listed, normalize_name, read_named_columns, repeated_names, with_nearest
 
 
 @dataclass(frozen=True)
@@ -73,50 +60,60 @@ def build_class_list(names: Sequence[str], equivalent_pairs: Sequence[tuple[str,
     Raises:
         DataError: A name appears twice (after NFC), or only one name of a pair exists.
     """
-    normalized = [normalize_name(name) for name in names]
-    repeated = sorted({name for name in normalized if normalized.count(name) > 1}) if len(set(normalized)) < len(names) else []
+    repeated = repeated_names(names)
     if repeated:
-        raise DataError(f"class names that differ only in Unicode form: {', '.join(repeated[:5])}; rename one of each")
-    ordered = tuple(sorted(normalized))
-    group_of = {name: name for name in ordered}
-    for pair in equivalent_pairs:
-        first, second = sorted(normalize_name(name) for name in pair)
-        missing = [name for name in (first, second) if name not in group_of]
-        if len(missing) == 2:
-            continue
-        if missing:
-            raise DataError(
-                f"equivalent classes: {missing[0]!r} is no class here; nearest: {nearest_names(missing[0], ordered)}. "
-                "Mend the csv of pairs or remove the line"
-            )
-        old, new = sorted((group_of[first], group_of[second]), reverse=True)
-        group_of = {name: new if root == old else root for name, root in group_of.items()}
-    roots = sorted(set(group_of.values()))
-    members = tuple(tuple(name for name in ordered if group_of[name] == root) for root in roots)
-    return ClassList(names=ordered, members=members)
+        raise DataError(f"class names that differ only in Unicode form: {listed(repeated)}; rename one of each")
+    ordered = tuple(sorted(map(normalize_name, names)))
+    groups: dict[int, list[str]] = {}
+    for name, group in zip(ordered, join_equivalent(ordered, equivalent_pairs), strict=True):
+        groups.setdefault(group, []).append(name)
+    return ClassList(names=ordered, members=tuple(tuple(groups[group]) for group in sorted(groups)))
+
+
+def join_equivalent(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[int]:
+    """The group of each name: the lowest place among those joined to it by pairs, directly or in a chain.
+
+    A pair of which neither name is there belongs to another contest and is passed over.
+
+    Raises:
+        DataError: Only one name of a pair is there, so the pairs or the names are wrong.
+    """
+    place_of = {normalize_name(name): place for place, name in enumerate(names)}
+    group = list(range(len(names)))
+    absent = []
+    for pair in pairs:
+        first, second = (place_of.get(normalize_name(name)) for name in pair)
+        if first is not None and second is not None:
+            kept, dropped = sorted((group[first], group[second]))
+            group = [kept if number == dropped else number for number in group]
+        elif first is not None or second is not None:
+            absent.append(pair[0] if first is None else pair[1])
+    if absent:
+        paired = {normalize_name(name) for pair in pairs for name in pair}
+        # The partner resembles the name most, and is not meant.
+        free = [name for name in names if normalize_name(name) not in paired]
+        raise DataError(
+            f"equivalent classes: {len(absent)} names whose partner is a class column are none themselves: "
+            f"{with_nearest(absent, free)}; correct the name or delete the pair"
+        )
+    return group
 
 
 def read_equivalent_pairs(path: Path) -> list[tuple[str, str]]:
     """Reads a csv with the columns class_a and class_b: two names of one class in each row; it may have no rows.
 
     Raises:
-        DataError: The file cannot be read or lacks a column or a value.
+        DataError: The file cannot be read, lacks a column or a value, or pairs a name with itself.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            header, rows = list(reader.fieldnames or ()), list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a csv ({error})") from error
-    for name in ("class_a", "class_b"):
-        if header.count(name) != 1:
-            raise DataError(f"{path}: column {name} is not there once; needed: class_a and class_b, found {header}")
-    pairs = []
-    for line, row in enumerate(rows, start=2):
-        first, second = row.get("class_a"), row.get("class_b")
-        if not first or not second:
-            raise DataError(f"{path}, line {line}: columns class_a and class_b are needed, both filled")
-        if normalize_name(first) == normalize_name(second):
-            raise DataError(f"{path}, line {line}: {first!r} is paired with itself; allowed: two different names of a class")
-        pairs.append((first, second))
+    rows = read_named_columns(path, "equivalent classes", ("class_a", "class_b"), allow_empty=True)
+    pairs = [(cells["class_a"], cells["class_b"]) for _, cells in rows]
+    same = [
+        f"line {line}: {first!r}"
+        for (line, _), (first, second) in zip(rows, pairs, strict=True)
+        if normalize_name(first) == normalize_name(second)
+    ]
+    if same:
+        raise DataError(
+            f"equivalent classes {path}: a class paired with itself in {listed(same)}; allowed: two different names"
+        )
     return pairs

@@ -1,12 +1,10 @@
 """The manifest: one row per training photograph, with its class, digest, size and what is wrong with it if anything."""
 
-import csv
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,12 @@ from numpy.typing import NDArray
 from hectocar.artifacts import replace_file
 from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError
-from hectocar.photos.classes import ClassList, build_class_list, normalize_name, read_equivalent_pairs
+from hectocar.photos.classes import ClassList, build_class_list, read_equivalent_pairs
 from hectocar.photos.decode import PHOTO_SUFFIXES, count_workers, decode_photo, read_photo_bytes
+from hectocar.tables import normalize_name, read_named_columns, repeated_names
 
+CONTEST_LISTS = ("contest:noise_seed", "contest:noise_consensus")
+"""Lists of files that the contest's participants named noisy, as data.exclude takes them."""
 USED, DAMAGED, DUPLICATE, EXCLUDED = "used", "damaged", "duplicate", "excluded"
 _COLUMNS = ("image_id", "path", "class_name", "sha1", "num_bytes", "width_px", "height_px", "status", "problem")
 
@@ -120,8 +121,7 @@ def find_photos(data_folder: Path) -> tuple[Path, list[tuple[str, Path]]]:
             f"in {', '.join(PHOTO_SUFFIXES)}"
         )
     for names, kind in (([f.name for f in folders], "class folders"), ([photo[0] for photo in photos], "files")):
-        ordered = sorted(map(normalize_name, names))
-        repeated = [first for first, second in pairwise(ordered) if first == second]
+        repeated = repeated_names(names)
         if repeated:
             raise DataError(f"{repeated[0]}: two {kind} whose names differ only in Unicode form; rename one")
     num_classes = len({name for _, name, _ in photos})
@@ -252,23 +252,14 @@ def read_exclusions(lists: Sequence[str]) -> dict[str, str]:
     """
     excluded: dict[str, str] = {}
     for source in lists:
-        try:
-            if source.startswith("contest:"):
-                text = (resources.files("hectocar.contest") / f"{source.removeprefix('contest:')}.csv").read_text("utf-8-sig")
-            else:
-                text = Path(source).read_text("utf-8-sig")
-            rows = list(csv.DictReader(text.splitlines()))
-            names = [row["file"] for row in rows]
-            short = [line for line, name in enumerate(names, start=2) if not name]
-            if short:
-                raise DataError(f"data.exclude: {source}, line {short[0]}: column 'file' is empty")
-        except KeyError as error:
-            raise DataError(f"data.exclude: {source} has no column 'file'") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"data.exclude: {source} cannot be read; allowed: a csv path, or contest:noise_seed, contest:noise_consensus"
-            ) from error
-        excluded.update({normalize_name(Path(name).name): source for name in names})
+        if source.startswith("contest:"):
+            if source not in CONTEST_LISTS:
+                raise DataError(f"data.exclude: {source} is no list of the contest; allowed: {', '.join(CONTEST_LISTS)}")
+            with resources.as_file(resources.files("hectocar.contest") / f"{source.removeprefix('contest:')}.csv") as path:
+                rows = read_named_columns(path, "data.exclude", ("file",))
+        else:
+            rows = read_named_columns(source, "data.exclude", ("file",), allow_empty=True)
+        excluded.update({normalize_name(Path(cells["file"]).name): source for _, cells in rows})
     return excluded
 
 

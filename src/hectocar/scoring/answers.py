@@ -8,18 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hectocar.errors import ArtifactError, DataError
-from hectocar.photos.classes import normalize_name, read_equivalent_pairs
+from hectocar.photos.classes import join_equivalent
+from hectocar.scoring.forms import ID_COLUMN
 from hectocar.scoring.metrics import log_loss_grouped, top_k_accuracy
 from hectocar.scoring.submission import Submission, check_values
-from hectocar.scoring.tables import (
-    ID_COLUMN,
-    check_unique,
-    name_problems,
-    read_named_columns,
-    with_nearest,
-)
-
-__all__ = ["Answers", "ScoreReport", "group_columns", "read_answers", "read_equivalent_pairs", "score_submission"]
+from hectocar.tables import check_unique, name_problems, normalize_name, read_named_columns, with_nearest
 
 
 @dataclass(frozen=True)
@@ -74,36 +67,6 @@ def read_answers(path: str | Path) -> Answers:
     return Answers(tuple(ids), labels, split)
 
 
-def group_columns(columns: Sequence[str], pairs: Sequence[tuple[str, str]]) -> NDArray[np.int64]:
-    """The group id of each column: the lowest column index among those joined to it by pairs, directly or in a chain.
-
-    A pair of which neither name is a column belongs to another contest and is passed over.
-
-    Raises:
-        DataError: only one name of a pair is a column, so the table or the columns are wrong.
-    """
-    column_of = {normalize_name(name): index for index, name in enumerate(columns)}
-    group = np.arange(len(columns), dtype=np.int64)
-    absent = []
-    for pair in pairs:
-        index_a, index_b = (column_of.get(normalize_name(name)) for name in pair)
-        if index_a is not None and index_b is not None:
-            kept, dropped = sorted((group[index_a], group[index_b]))
-            group[group == dropped] = kept
-        elif index_a is not None or index_b is not None:
-            absent.append(pair[0] if index_a is None else pair[1])
-    if absent:
-        paired = {normalize_name(name) for pair in pairs for name in pair}
-        free = [
-            name for name in columns if normalize_name(name) not in paired
-        ]  # the partner resembles the name most, and is not meant
-        raise DataError(
-            f"equivalent classes: {len(absent)} names whose partner is a class column are none themselves: "
-            f"{with_nearest(absent, free)}; correct the name or delete the pair"
-        )
-    return group
-
-
 def score_submission(submission: Submission, answers: Answers, pairs: Sequence[tuple[str, str]] = ()) -> ScoreReport:
     """Score a submission; its rows and those of the answers may stand in any order.
 
@@ -115,7 +78,7 @@ def score_submission(submission: Submission, answers: Answers, pairs: Sequence[t
     if problems:
         raise ArtifactError("the submission does not belong to these answers: " + "; ".join(problems))
     check_values(submission)
-    group_C = group_columns(submission.columns, pairs)
+    group_C = np.array(join_equivalent(submission.columns, pairs), dtype=np.int64)
     column_of = {normalize_name(name): index for index, name in enumerate(submission.columns)}
     unknown = sorted({name for name in answers.labels if normalize_name(name) not in column_of})
     if unknown:

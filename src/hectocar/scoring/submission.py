@@ -13,21 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hectocar.artifacts import replace_file
 from hectocar.errors import ArtifactError
-from hectocar.photos.classes import normalize_name
-from hectocar.scoring.tables import (
-    ID_COLUMN,
-    SampleForm,
-    TestTable,
-    check_class_header,
-    check_unique,
-    describe_problems,
-    first_few,
-    listed,
-    name_problems,
-    read_csv,
-    read_sample,
-    read_test_table,
-)
+from hectocar.scoring.forms import ID_COLUMN, SampleForm, TestTable, check_class_header, read_sample, read_test_table
+from hectocar.tables import check_unique, describe_problems, first_few, listed, name_problems, normalize_name, read_csv
 
 __all__ = ["SampleForm", "Submission", "TestTable", "build_submission", "check_submission", "check_values"]
 __all__ += ["read_sample", "read_submission", "read_test_table", "write_equivalent_mass", "write_submission"]

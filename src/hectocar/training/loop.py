@@ -18,7 +18,7 @@ from hectocar.artifacts import EventLog
 from hectocar.config import Config
 from hectocar.errors import ConfigError
 from hectocar.network.carnet import CarNet
-from hectocar.network.inference import AUTOCAST_DTYPES, infer_photos, normalize_batch, to_device
+from hectocar.network.inference import autocast, infer_photos, normalize_batch, to_device
 from hectocar.network.weights import save_tensors
 from hectocar.photos.decode import PhotoBatch
 from hectocar.progress import Progress, count_with
@@ -107,9 +107,7 @@ def train_fold(
             torch.manual_seed(hash((training.seed, epoch, step)) & 0x7FFF_FFFF_FFFF_FFFF)
             set_learning_rates(optimizer, *step_learning_rates(config, plan, step, len(batches)))
             images, label_BM, share_BM = prepare_batch(config, plan, batch, data.labels, network, device)
-            with torch.autocast(
-                device.type, AUTOCAST_DTYPES.get(training.precision), enabled=training.precision in AUTOCAST_DTYPES
-            ):
+            with autocast(device, training.precision):
                 # The last two batches of an epoch are smaller: not worth a compilation of their own.
                 compute_loss = whole_batch_loss if len(batch.index_B) == plan.batch_size else network.compute_loss
                 loss = compute_loss(

@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 
-from hectocar.artifacts import compute_digest, describe_environment, hash_file, read_json, utc_now, write_json
+from hectocar.artifacts import compute_digest, describe_environment, hash_file, utc_now, write_json
 from hectocar.config import Config
 from hectocar.config_reader import config_from_tree, config_to_tree
 from hectocar.errors import ArtifactError, ConfigError, DataError
 from hectocar.network.weights import create_backbone
 from hectocar.photos.classes import ClassList
 from hectocar.photos.folds import Folds, assign_folds, classes_missing_in_folds, group_equal, load_folds
+from hectocar.photos.inputs import read_run_inputs
 from hectocar.photos.manifest import (
     DAMAGED,
     DUPLICATE,
@@ -25,7 +26,6 @@ from hectocar.photos.manifest import (
     Manifest,
     check_unchanged,
     find_photos,
-    load_manifest,
     scan_photos,
 )
 from hectocar.progress import Progress, count_with
@@ -108,14 +108,7 @@ def open_run(folder: Path) -> Run:
     Raises:
         ArtifactError: Not a run, or damaged.
     """
-    if not (folder / "config.json").is_file():
-        raise ArtifactError(f"{folder}: not a run (no config.json in it); `hectocar train DATA --out RUN` makes one")
-    try:
-        config = config_from_tree(read_json(folder / "config.json"))
-        classes = ClassList.from_json(read_json(folder / "classes.json"))
-    except (ConfigError, DataError) as error:
-        raise ArtifactError(f"{folder}: damaged run: {error}") from error
-    manifest = load_manifest(folder / "manifest.parquet")
+    config, classes, manifest = read_run_inputs(folder)
     return Run(folder, config, manifest, classes, load_folds(folder / "folds.parquet", manifest.image_id))
 
 

@@ -5,8 +5,6 @@ truth/answers.csv (ID, label, split)   truth/faults.csv (file, fault, detail)
 """
 
 import csv
-import os
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from hectocar.artifacts import make_folder
 from hectocar.errors import DataError
 from hectocar.photos.showroom.catalogue import EQUIVALENT_PAIR, catalogue, class_names
 from hectocar.photos.showroom.faults import (
@@ -47,8 +46,11 @@ def _rng(spec: ShowroomSpec, *key: int) -> np.random.Generator:
 class _Builder:
     """The state of one write: where each photo goes, and how many are done."""
 
-    def __init__(self, root: Path, spec: ShowroomSpec, on_photo: OnPhoto | None) -> None:
-        self.root, self.spec, self.on_photo = root, spec, on_photo
+    root: Path
+
+    def __init__(self, spec: ShowroomSpec, on_photo: OnPhoto | None) -> None:
+        self.spec, self.on_photo = spec, on_photo
+        self.num_by_kind: dict[str, int] = {}
         self.names = class_names(spec.num_classes)
         self.position = {name: index for index, name in enumerate(catalogue())}
         rng = _rng(spec, _PLAN)
@@ -73,6 +75,13 @@ class _Builder:
                 self.clean_path[name, index] = paths[index]
             for k, path in zip(mine, paths[self.spec.train_per_class :], strict=True):
                 self.fault_path[k] = path
+
+    def write(self, root: Path) -> None:
+        """Fill a new folder with everything."""
+        self.root = root
+        _write_clean(self)
+        self.num_by_kind = _write_faults(self)
+        _write_tables(self)
 
     def save(self, path: str, data: bytes) -> None:
         """Write one photo and report progress."""
@@ -184,23 +193,12 @@ def write_showroom(folder: Path, spec: ShowroomSpec, on_photo: OnPhoto | None = 
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(f"showroom folder {folder} exists and is not an empty folder; give a new one, or empty it first")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:
-        build = _Builder(partial, spec, on_photo)
-        _write_clean(build)
-        faults = _write_faults(build)
-        _write_tables(build)
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    build = _Builder(spec, on_photo)
+    make_folder(folder, build.write)
     return ShowroomSummary(
         folder=folder,
         num_train=len(build.clean_path) + len(build.faults),
         num_test=len(build.test_labels),
         num_classes=len(build.names),
-        faults=faults,
+        faults=build.num_by_kind,
     )

@@ -1,4 +1,4 @@
-"""The contest's two empty forms, sample_submission.csv and test.csv, and how this room reads and compares csv tables.
+"""Csv tables that people bring along, read strictly, and how names in them are compared and reported.
 
 Names and ids are compared under Unicode NFC, because macOS writes Korean decomposed (NFD); they are kept and written as
 the file spells them, because the evaluator may compare bytes.
@@ -7,79 +7,26 @@ the file spells them, because the evaluator may compare bytes.
 import csv
 import difflib
 import io
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from hectocar.errors import DataError, HectocarError
-from hectocar.photos.classes import normalize_name
 
-ID_COLUMN = "ID"
 NUM_SHOWN = 5
 """Offenders that a message lists; it always gives their full count."""
 
 
-@dataclass(frozen=True)
-class SampleForm:
-    """What a submission must look like: the sample's ids and class columns, in its order and its spelling."""
-
-    ids: tuple[str, ...]
-    columns: tuple[str, ...]
-    path: Path
+def normalize_name(name: str) -> str:
+    """NFC: a Korean name compares equal whether the system stores it composed (Linux, Windows) or decomposed (macOS)."""
+    return unicodedata.normalize("NFC", name)
 
 
-@dataclass(frozen=True)
-class TestTable:
-    """The photographs to predict. `img_paths` are relative to the folder of the table and never leave it."""
-
-    __test__ = False  # the name makes pytest try to collect it
-
-    ids: tuple[str, ...]
-    img_paths: tuple[str, ...]
-
-
-def read_sample(path: str | Path) -> SampleForm:
-    """Read a sample submission; the values in it do not matter.
-
-    Raises:
-        DataError: not a csv in UTF-8, first column not `ID`, a column or id empty or twice, a row of another length.
-    """
-    header, rows = read_csv(path, "sample submission", DataError)
-    columns = check_class_header(header, path, DataError)
-    ids = [(line, row[0], len(row)) for line, row in rows]
-    wrong = [f"line {line} has {length}" for line, _, length in ids if length != len(header)]
-    if wrong:
-        raise DataError(f"{path}: {listed(wrong)} cells; allowed: {len(header)} as in the header; fetch the sample again")
-    check_unique([name for _, name, _ in ids], ID_COLUMN, [line for line, _, _ in ids], path, DataError)
-    return SampleForm(tuple(name for _, name, _ in ids), columns, Path(path))
-
-
-def read_test_table(path: str | Path) -> TestTable:
-    """Read the contest's test.csv: a row of `ID,img_path` for each photograph; other columns are ignored.
-
-    Raises:
-        DataError: a column missing, no rows, an id or path empty, an id twice, a path that leaves the folder.
-    """
-    rows = read_named_columns(path, "test table", (ID_COLUMN, "img_path"))
-    ids = [cells[ID_COLUMN] for _, cells in rows]
-    check_unique(ids, ID_COLUMN, [line for line, _ in rows], path, DataError)
-    unsafe = [f"line {line}: {cells['img_path']!r}" for line, cells in rows if not _stays_inside(cells["img_path"])]
-    if unsafe:
-        raise DataError(
-            f"{path}: column img_path leaves the folder of the table in {listed(unsafe)}; "
-            "allowed: a relative path without '..', such as ./test/TEST_00000.jpg"
-        )
-    return TestTable(tuple(ids), tuple(str(PurePosixPath(cells["img_path"])) for _, cells in rows))
-
-
-def _stays_inside(img_path: str) -> bool:
-    """Judged by the rules of both systems: the table may have been written on the other one."""
-    if not img_path.strip() or "\0" in img_path:
-        return False
-    both = (PurePosixPath(img_path), PureWindowsPath(img_path))
-    return not any(pure.anchor or ".." in pure.parts or not pure.name for pure in both)
+def repeated_names(names: Iterable[str]) -> list[str]:
+    """The names that stand more than once, compared and given under NFC, in order of first appearance."""
+    return [name for name, count in Counter(map(normalize_name, names)).items() if count > 1]
 
 
 def listed(items: Sequence[str]) -> str:
@@ -98,20 +45,30 @@ def describe_problems(title: str, problems: Sequence[str], advice: str) -> str:
     return "\n".join([f"{title} ({len(problems)} problems); {advice}:", *(f"  {line}" for line in problems)])
 
 
-def with_nearest(names: Sequence[str], valid: Iterable[str]) -> str:
+def closest_names(name: str, valid: Iterable[str], count: int) -> list[str]:
+    """The valid names that resemble a name, best first; none where nothing does."""
+    by_key = {normalize_name(other): other for other in valid}
+    return [by_key[key] for key in difflib.get_close_matches(normalize_name(name), by_key, n=count, cutoff=0.4)]
+
+
+def nearest_names(name: str, valid: Iterable[str], count: int = 3) -> str:
+    """The most similar names, for a message about one name."""
+    return ", ".join(closest_names(name, valid, count)) or "none is similar"
+
+
+def with_nearest(names: Sequence[str], valid: Collection[str]) -> str:
     """`listed`, each of the shown names followed by the valid name that it resembles most, if any does."""
-    by_key = {normalize_name(name): name for name in valid}
     shown = []
     for name in names[:NUM_SHOWN]:
-        close = difflib.get_close_matches(normalize_name(name), by_key, n=1, cutoff=0.4)
-        shown.append(f"{name!r} (nearest: {by_key[close[0]]!r})" if close else repr(name))
+        close = closest_names(name, valid, 1)
+        shown.append(f"{name!r} (nearest: {close[0]!r})" if close else repr(name))
     return listed([*shown, *names[NUM_SHOWN:]])
 
 
 def name_problems(kind: str, found: Sequence[str], wanted: Sequence[str], where: str) -> list[str]:
     """One line each for names given twice, missing and foreign; empty when both hold the same names in any order."""
     found_keys, wanted_keys = [normalize_name(name) for name in found], {normalize_name(name) for name in wanted}
-    twice = [repr(key) for key, count in Counter(found_keys).items() if count > 1]
+    twice = [repr(name) for name in repeated_names(found)]
     absent = wanted_keys.difference(found_keys)
     missing = [name for name in wanted if normalize_name(name) in absent]
     extra = [name for name, key in zip(found, found_keys, strict=True) if key not in wanted_keys]
@@ -166,14 +123,14 @@ def _is_utf8(raw: bytes) -> bool:
 
 
 def read_named_columns(
-    path: str | Path, what: str, required: tuple[str, ...], optional: tuple[str, ...] = ()
+    path: str | Path, what: str, required: tuple[str, ...], optional: tuple[str, ...] = (), allow_empty: bool = False
 ) -> list[tuple[int, dict[str, str]]]:
     """(line number, cell by column name) of every row, for tables whose columns have fixed names; no cell may be empty.
 
     Raises:
         DataError: a required column missing, a row of another length than the header, an empty cell.
     """
-    header, lines = read_csv(path, what, DataError)
+    header, lines = read_csv(path, what, DataError, allow_empty)
     rows = list(lines)
     missing = [name for name in required if header.count(name) != 1]
     if missing:
@@ -190,14 +147,6 @@ def read_named_columns(
     if empty:
         raise DataError(f"{what} {path}: empty cell in {listed(empty)}; fill in every cell or delete the row")
     return table
-
-
-def check_class_header(header: Sequence[str], path: str | Path, error: type[HectocarError]) -> tuple[str, ...]:
-    """The class names of a header `ID,<class>,<class>,...`; raises where it is not one."""
-    if header[0] != ID_COLUMN or len(header) < 2:
-        raise error(f"{path}, line 1: the header begins {','.join(header[:2])!r}; allowed: 'ID' and then the class names")
-    check_unique(header[1:], "class column", [1] * (len(header) - 1), path, error)
-    return tuple(header[1:])
 
 
 def check_unique(names: Sequence[str], kind: str, lines: Sequence[int], path: str | Path, error: type[HectocarError]) -> None:
