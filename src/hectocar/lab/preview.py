@@ -48,11 +48,11 @@ def draw_preview(data_folder: Path, config: Config, path: Path, *, num_photos: i
     Raises:
         DataError: No readable photographs.
     """
-    root, found = find_photos(data_folder)
+    found = find_photos(data_folder)
     chosen = np.random.default_rng(seed).permutation(len(found))
     files = [file for file in (found[int(i)][1] for i in chosen[: 8 * num_photos]) if _is_readable(file, config)][:num_photos]
     if len(files) < 2:
-        raise DataError(f"{root}: fewer than two readable photographs among {8 * num_photos} tried")
+        raise DataError(f"{data_folder}: fewer than two readable photographs among {8 * num_photos} tried")
     rows: list[tuple[str, list[NDArray[np.uint8]]]] = []
     sizes: list[int] = []
     shown: set[tuple[int, str]] = set()

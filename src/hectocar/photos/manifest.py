@@ -93,11 +93,11 @@ def load_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def find_photos(data_folder: Path) -> tuple[Path, list[tuple[str, Path]]]:
+def find_photos(data_folder: Path) -> list[tuple[str, Path]]:
     """Finds (class name, file) in ``DATA/train/<class>/*`` or, without a train folder, in ``DATA/<class>/*``.
 
     Returns:
-        The folder that image ids are relative to, and the photographs in code-point order of their NFC names.
+        In code-point order of the image ids, which are the files' NFC paths below ``data_folder``.
 
     Raises:
         DataError: No folder, no class folders, fewer than two classes, or two names equal but for their Unicode form.
@@ -127,8 +127,7 @@ def find_photos(data_folder: Path) -> tuple[Path, list[tuple[str, Path]]]:
     num_classes = len({name for _, name, _ in photos})
     if num_classes < 2:
         raise DataError(f"{top}: {num_classes} class folders with photographs; needed: two or more, as train/<class>/*.jpg")
-    found = [(name, file) for _, name, file in photos]
-    return data_folder, found
+    return [(name, file) for _, name, file in photos]
 
 
 def _readable_id(file: Path, data_folder: Path) -> str:
@@ -168,18 +167,18 @@ def scan_photos(data_folder: Path, config: DataConfig, on_photo: OnPhoto | None 
     Raises:
         DataError: No usable layout, or no usable photograph in some class.
     """
-    root, found = find_photos(data_folder)
+    found = find_photos(data_folder)
     scanned: list[_Scanned] = []
     with ThreadPoolExecutor(count_workers(config.num_workers)) as pool:
         for scan in pool.map(lambda item: _scan_photo(item[1], config.max_megapixels), found):
             scanned.append(scan)
             if on_photo:
                 on_photo(len(scanned), len(found))
-    relative = [file.relative_to(root).as_posix() for _, file in found]
+    relative = [file.relative_to(data_folder).as_posix() for _, file in found]
     excluded = read_exclusions(config.exclude)
     status, problem = _judge(found, scanned, excluded, config.drop_exact_duplicates)
     manifest = Manifest(
-        root=root.resolve(),
+        root=data_folder.resolve(),
         image_id=tuple(normalize_name(path) for path in relative),
         path=tuple(relative),
         class_name=tuple(name for name, _ in found),
