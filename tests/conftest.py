@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A test that is about the scan's cache gives it a folder of its own; no test reads or fills the user's.
+os.environ["HECTOCAR_CACHE"] = "off"
 
 import hypothesis
 import pytest

@@ -123,9 +123,16 @@ def _is_utf8(raw: bytes) -> bool:
 
 
 def read_named_columns(
-    path: str | Path, what: str, required: tuple[str, ...], optional: tuple[str, ...] = (), allow_empty: bool = False
+    path: str | Path,
+    what: str,
+    required: tuple[str, ...],
+    optional: tuple[str, ...] = (),
+    allow_empty: bool = False,
+    blank: tuple[str, ...] = (),
 ) -> list[tuple[int, dict[str, str]]]:
-    """(line number, cell by column name) of every row, for tables whose columns have fixed names; no cell may be empty.
+    """(line number, cell by column name) of every row, for tables whose columns have fixed names.
+
+    No cell may be empty but those of the columns named in ``blank``.
 
     Raises:
         DataError: a required column missing, a row of another length than the header, an empty cell.
@@ -143,7 +150,12 @@ def read_named_columns(
     if wrong:
         raise DataError(f"{what} {path}: not {len(header)} cells in {listed(wrong)}; allowed: as many as in the header")
     table = [(line, {name: row[index] for name, index in place.items()}) for line, row in rows]
-    empty = [f"line {line}, column {name}" for line, cells in table for name, cell in cells.items() if not cell.strip()]
+    empty = [
+        f"line {line}, column {name}"
+        for line, cells in table
+        for name, cell in cells.items()
+        if name not in blank and not cell.strip()
+    ]
     if empty:
         raise DataError(f"{what} {path}: empty cell in {listed(empty)}; fill in every cell or delete the row")
     return table
