@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hectocar.errors import ArtifactError, DataError
-from hectocar.photos.folds import UNUSED_FOLD, Folds, assign_folds, classes_missing_in_folds, group_equal, load_folds
+from hectocar.photos.decisions import group_photos
+from hectocar.photos.folds import UNUSED_FOLD, Folds, assign_folds, classes_missing_in_folds, load_folds
 
 Ints = NDArray[np.int64]
 
@@ -123,7 +124,7 @@ def test_split_holds_out_one_fold_and_never_the_unused() -> None:
 
 def test_equal_keys_are_one_group() -> None:
     """Groups are numbered by first appearance: the same digests give the same groups."""
-    assert group_equal(["x", "y", "x", "", "y", "z"]).tolist() == [0, 1, 0, 2, 1, 3]
+    assert group_photos(["x", "y", "x", "", "y", "z"], list("abcdef"), ()).tolist() == [0, 1, 0, 2, 1, 3]
 
 
 def test_saved_folds_are_found_by_image_id(tmp_path: Path) -> None:

@@ -39,10 +39,19 @@ class DataConfig:
     """Cross-validation folds, stratified by class, never splitting a group of duplicates."""
     fold_seed: int = 2025
     """Seed of the fold assignment."""
+    group_duplicates: bool = True
+    """Keep equal photographs, and an audit's groups, on one side of a fold. False deals every photograph by itself: a random
+    split, whose validation flatters."""
     drop_exact_duplicates: bool = True
     """Keep one of each set of byte-identical training photographs of a class."""
     exclude: tuple[str, ...] = ()
     """Lists of training files to leave out: paths of a csv with a column ``file``, or ``contest:noise_seed``."""
+    audit: str = ""
+    """Folder that ``hectocar audit`` wrote: its decisions are obeyed, and its groups never stand on both sides of a fold.
+    With one, ``drop_exact_duplicates`` plays no part: the decisions say what is dropped."""
+    shift: str = "audit"
+    """Shifted validation beside the plain one: ``audit`` (the shift that the audit fitted, if there is one), ``none``, or
+    the path of a shift.json."""
     max_megapixels: float = 100.0
     """A photograph with more pixels (in millions) is refused as damaged."""
     num_workers: int = 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from hectocar.errors import ConfigError
 from hectocar.network.carnet import CarNet, PixelStatistics
 from hectocar.photos.batches import iter_photo_batches
 from hectocar.photos.decode import PhotoBatch
+from hectocar.photos.shift import PhotoShift
 
 AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -48,7 +50,24 @@ def choose_device(name: str = "auto") -> torch.device:
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The arithmetic of ``training.precision`` on a device; float32 leaves everything as it is."""
-    return torch.autocast(device.type, AUTOCAST_DTYPES.get(precision), enabled=precision in AUTOCAST_DTYPES)
+    dtype = AUTOCAST_DTYPES.get(precision)
+    return torch.autocast(device.type, dtype, enabled=dtype is not None and has_fast_precision(device, precision))
+
+
+@cache
+def has_fast_precision(device: torch.device, precision: str) -> bool:
+    """False on a processor that emulates the precision: float32 is used there, more exact and 16 times as fast.
+
+    Measured for mobilenetv2 on a processor with AVX2 only: 90 training images/s in float32, 5.4 in bfloat16.
+    """
+    return device.type != "cpu" or precision == "float32" or _cpu_has(precision)
+
+
+def _cpu_has(precision: str) -> bool:
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    asked = {"bfloat16": "_is_mkldnn_bf16_supported", "float16": "_is_mkldnn_fp16_supported"}[precision]
+    return bool(getattr(torch.ops.mkldnn, asked)())
 
 
 def normalize_batch(images_BCHW: Tensor, pixels: PixelStatistics) -> Tensor:
@@ -89,8 +108,9 @@ def infer_photos(
     data: DataConfig,
     precision: str,
     on_photo: Callable[[int, int], None] | None = None,
+    shift: PhotoShift | None = None,
 ) -> list[Outputs]:
-    """Reads each photograph once and passes it through every network.
+    """Reads each photograph once, shifted where a shift is given, and passes it through every network.
 
     Returns:
         One ``Outputs`` per network.
@@ -102,6 +122,7 @@ def infer_photos(
         batch_size=inference.batch_size,
         num_workers=data.num_workers,
         max_megapixels=data.max_megapixels,
+        shift=shift,
     )
     was_training = [network.training for network in networks]
     for network in networks:

@@ -1,5 +1,7 @@
 """Cross-validation folds: stratified by class, and never a group of duplicates on both sides."""
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hectocar.artifacts import replace_file
+from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError
+from hectocar.photos.classes import ClassList
+from hectocar.photos.decisions import group_photos, read_audit
+from hectocar.photos.manifest import Manifest
+from hectocar.progress import Progress
+from hectocar.tables import listed
 
 UNUSED_FOLD = -1
 
@@ -46,12 +54,6 @@ def load_folds(path: Path, image_id: Sequence[str]) -> Folds:
     except Exception as error:  # pyarrow raises many types on foreign bytes
         raise ArtifactError(f"{path}: not the folds of these photographs ({error}); make the run again") from error
     return Folds(image_id=tuple(image_id), group=group.astype(np.int64), fold=fold.astype(np.int64))
-
-
-def group_equal(keys: Sequence[str]) -> NDArray[np.int64]:
-    """Numbers equal keys (SHA-1 of the bytes) alike, in order of first appearance."""
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 def assign_folds(
@@ -91,6 +93,47 @@ def assign_folds(
         counts_FC[fold] += class_counts
         fold_N[rows] = fold
     return fold_N
+
+
+def deal_folds(manifest: Manifest, classes: ClassList, config: DataConfig, progress: Progress) -> Folds:
+    """Folds of a manifest: equivalent classes count as one, equal bytes and an audit's groups stay together.
+
+    Says which classes are too small to be in each fold.
+
+    Raises:
+        DataError: Too few photographs.
+    """
+    decisions = read_audit(Path(config.audit)).decisions if config.audit else ()
+    groups = np.arange(len(manifest), dtype=np.int64)
+    if config.group_duplicates:
+        groups = group_photos(manifest.sha1, manifest.image_id, decisions)
+    labels = manifest.labels(classes)
+    fold_N = assign_folds(labels, groups, manifest.used(), num_folds=config.num_folds, seed=config.fold_seed)
+    small = classes_missing_in_folds(labels, fold_N, config.num_folds)
+    if small:
+        names = listed([f"{classes.label(label)} ({count})" for label, count in small])
+        progress.note(f"{len(small)} classes have too few photographs to be in each of {config.num_folds} folds: {names}")
+    return Folds(image_id=manifest.image_id, group=groups, fold=fold_N)
+
+
+def write_fold_table(path: Path, manifest: Manifest, folds: Folds) -> None:
+    """Writes a csv with one row per training photograph: image_id, class_name, fold, group, status, problem."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("image_id", "class_name", "fold", "group", "status", "problem"))
+    columns = (manifest.image_id, manifest.class_name, folds.fold.tolist(), folds.group.tolist())
+    writer.writerows(zip(*columns, manifest.status, manifest.problem, strict=True))
+    replace_file(path, lambda target: target.write_text(text.getvalue(), encoding="utf-8", newline=""))
+
+
+def fold_rows(manifest: Manifest, classes: ClassList, folds: Folds, num_folds: int) -> list[list[str]]:
+    """A table for the screen: per fold its photographs, classes, and the smallest and largest number per class."""
+    labels = manifest.labels(classes)
+    rows = [["fold", "photographs", "classes", "fewest per class", "most per class"]]
+    for fold in range(num_folds):
+        counts = np.bincount(labels[folds.fold == fold], minlength=classes.num_trained)
+        rows.append([str(fold), str(counts.sum()), str(np.count_nonzero(counts)), str(counts.min()), str(counts.max())])
+    return rows
 
 
 def classes_missing_in_folds(labels: NDArray[np.int64], fold_N: NDArray[np.int64], num_folds: int) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """The manifest: one row per training photograph, with its class, digest, size and what is wrong with it if anything."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
@@ -17,15 +17,15 @@ from hectocar.artifacts import replace_file
 from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError
 from hectocar.photos.classes import ClassList, build_class_list, read_equivalent_pairs
-from hectocar.photos.decode import PHOTO_SUFFIXES, count_workers, decode_photo, read_photo_bytes
+from hectocar.photos.decisions import Verdicts, check_same_photos, judge_photos, read_audit
+from hectocar.photos.decode import PHOTO_SUFFIXES, count_workers, read_photo_bytes
+from hectocar.photos.scan import OnPhoto, PhotoScan, scan_files
 from hectocar.tables import normalize_name, read_named_columns, repeated_names
 
 CONTEST_LISTS = ("contest:noise_seed", "contest:noise_consensus")
 """Lists of files that the contest's participants named noisy, as data.exclude takes them."""
 USED, DAMAGED, DUPLICATE, EXCLUDED = "used", "damaged", "duplicate", "excluded"
 _COLUMNS = ("image_id", "path", "class_name", "sha1", "num_bytes", "width_px", "height_px", "status", "problem")
-
-OnPhoto = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -139,57 +139,39 @@ def _readable_id(file: Path, data_folder: Path) -> str:
     return image_id
 
 
-@dataclass(frozen=True)
-class _Scanned:
-    sha1: str = ""
-    num_bytes: int = 0
-    width_px: int = 0
-    height_px: int = 0
-    problem: str = ""
-
-
-def _scan_photo(file: Path, max_megapixels: float) -> _Scanned:
-    data = b""
-    try:
-        data = read_photo_bytes(file)
-        width, height = decode_photo(data, max_megapixels=max_megapixels).size
-    except DataError as error:
-        return _Scanned(sha1=hashlib.sha1(data).hexdigest(), num_bytes=len(data), problem=str(error).replace(f"{file}: ", ""))
-    return _Scanned(sha1=hashlib.sha1(data).hexdigest(), num_bytes=len(data), width_px=width, height_px=height)
-
-
 def scan_photos(data_folder: Path, config: DataConfig, on_photo: OnPhoto | None = None) -> tuple[Manifest, ClassList]:
-    """Reads and decodes every training photograph once, in threads, and says what may be used.
+    """Measures every training photograph (or takes it from the scan's cache) and says what may be used.
 
-    Damaged files, files on the exclusion lists and (if configured) repeated bytes within a class keep their row and get
-    a status; nothing on the disk is touched.
+    Damaged files, files on the exclusion lists, those that an audit's decisions drop and, without an audit, repeated
+    bytes within a class (if configured) keep their row and get a status; nothing on the disk is touched.
 
     Raises:
-        DataError: No usable layout, or no usable photograph in some class.
+        DataError: No usable layout, no usable photograph in some class, or mistakes in an audit's decisions.
+        ArtifactError: The audit is of other photographs.
     """
     found = find_photos(data_folder)
-    scanned: list[_Scanned] = []
-    with ThreadPoolExecutor(count_workers(config.num_workers)) as pool:
-        for scan in pool.map(lambda item: _scan_photo(item[1], config.max_megapixels), found):
-            scanned.append(scan)
-            if on_photo:
-                on_photo(len(scanned), len(found))
-    relative = [file.relative_to(data_folder).as_posix() for _, file in found]
+    paths = [file.relative_to(data_folder).as_posix() for _, file in found]
+    scan = scan_files(
+        data_folder, paths, max_megapixels=config.max_megapixels, num_workers=config.num_workers, on_photo=on_photo
+    )
     excluded = read_exclusions(config.exclude)
-    status, problem = _judge(found, scanned, excluded, config.drop_exact_duplicates)
+    names = [name for name, _ in found]
+    verdicts = _read_verdicts(config, scan, names)
+    class_names = [verdicts.labels.get(image_id, name) for image_id, name in zip(scan.image_id, names, strict=True)]
+    status, problem = _judge(scan, class_names, excluded, verdicts, config.drop_exact_duplicates and not config.audit)
     manifest = Manifest(
         root=data_folder.resolve(),
-        image_id=tuple(normalize_name(path) for path in relative),
-        path=tuple(relative),
-        class_name=tuple(name for name, _ in found),
-        sha1=tuple(scan.sha1 for scan in scanned),
-        num_bytes=np.array([scan.num_bytes for scan in scanned], dtype=np.int64),
-        width_px=np.array([scan.width_px for scan in scanned], dtype=np.int64),
-        height_px=np.array([scan.height_px for scan in scanned], dtype=np.int64),
+        image_id=scan.image_id,
+        path=scan.path,
+        class_name=tuple(class_names),
+        sha1=tuple(row.sha1 for row in scan.rows),
+        num_bytes=np.array([row.num_bytes for row in scan.rows], dtype=np.int64),
+        width_px=np.array([row.width_px for row in scan.rows], dtype=np.int64),
+        height_px=np.array([row.height_px for row in scan.rows], dtype=np.int64),
         status=tuple(status),
         problem=tuple(problem),
     )
-    classes = build_class_list(sorted(set(manifest.class_name)), find_equivalent_pairs(data_folder))
+    classes = build_class_list(sorted(set(names)), find_equivalent_pairs(data_folder))
     seen = {manifest.class_name[row] for row in manifest.used()}
     empty = [classes.label(g) for g, names in enumerate(classes.members) if not seen.intersection(names)]
     if empty:
@@ -197,6 +179,14 @@ def scan_photos(data_folder: Path, config: DataConfig, on_photo: OnPhoto | None 
             f"{data_folder}: no usable photograph in {len(empty)} classes, first {empty[0]!r}; add some or remove the folder"
         )
     return manifest, classes
+
+
+def _read_verdicts(config: DataConfig, scan: PhotoScan, class_names: Sequence[str]) -> Verdicts:
+    if not config.audit:
+        return Verdicts()
+    audit = read_audit(Path(config.audit))
+    check_same_photos(audit, scan.image_id, [row.sha1 for row in scan.rows])
+    return judge_photos(audit.decisions, scan.image_id, class_names, f"decisions of {config.audit}")
 
 
 def check_unchanged(manifest: Manifest, num_workers: int = 0) -> None:
@@ -223,21 +213,25 @@ def check_unchanged(manifest: Manifest, num_workers: int = 0) -> None:
 
 
 def _judge(
-    found: Sequence[tuple[str, Path]], scanned: Sequence[_Scanned], excluded: dict[str, str], drop_duplicates: bool
+    scan: PhotoScan, class_names: Sequence[str], excluded: dict[str, str], verdicts: Verdicts, drop_duplicates: bool
 ) -> tuple[list[str], list[str]]:
     first_of: dict[tuple[str, str], str] = {}
     status, problem = [], []
-    for (class_name, file), scan in zip(found, scanned, strict=True):
-        name = normalize_name(file.name)
+    for image_id, class_name, row in zip(scan.image_id, class_names, scan.rows, strict=True):
+        name = Path(image_id).name
         state, reason = USED, ""
-        if scan.problem:
-            state, reason = DAMAGED, scan.problem
+        if row.problem:
+            state, reason = DAMAGED, row.problem
         elif name in excluded:
             state, reason = EXCLUDED, f"listed in {excluded[name]}"
-        elif drop_duplicates and (class_name, scan.sha1) in first_of:
-            state, reason = DUPLICATE, f"same bytes as {first_of[class_name, scan.sha1]}"
+        elif image_id in verdicts.dropped:
+            kind, why = verdicts.dropped[image_id]
+            state, reason = DUPLICATE if kind == "exact_duplicate" else EXCLUDED, f"{kind}: {why}"
+        elif drop_duplicates and (class_name, row.sha1) in first_of:
+            state, reason = DUPLICATE, f"same bytes as {first_of[class_name, row.sha1]}"
         else:
-            first_of.setdefault((class_name, scan.sha1), name)
+            first_of.setdefault((class_name, row.sha1), name)
+            reason = f"relabelled to {class_name}" if image_id in verdicts.labels else ""
         status.append(state)
         problem.append(reason)
     return status, problem

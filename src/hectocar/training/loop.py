@@ -21,6 +21,7 @@ from hectocar.network.carnet import CarNet
 from hectocar.network.inference import autocast, infer_photos, normalize_batch, to_device
 from hectocar.network.weights import save_tensors
 from hectocar.photos.decode import PhotoBatch
+from hectocar.photos.shift import PhotoShift
 from hectocar.progress import Progress, count_with
 from hectocar.scoring.metrics import cross_entropy_from_logits, top_k_accuracy
 from hectocar.training.augment import augment_batch, draw_augment_params, draw_mix_params, mix_batch
@@ -44,6 +45,8 @@ class FoldData:
     num_classes: int
     train_rows: NDArray[np.int64]
     valid_rows: NDArray[np.int64]
+    shift: PhotoShift | None = None
+    """Validate a second time on held-out photographs made like those of another set."""
 
 
 def train_fold(
@@ -180,33 +183,40 @@ def prepare_batch(
 def validate(
     config: Config, plan: EpochPlan, data: FoldData, network: CarNet, average: WeightAverage | None, progress: Progress
 ) -> dict[str, dict[str, Any]]:
-    """Log loss, top-1 and top-5 on the held-out photographs, for the raw and the averaged weights."""
+    """Log loss, top-1 and top-5 on the held-out photographs, for the raw and the averaged weights.
+
+    With a shift also ``shifted_log_loss`` and ``shifted_top1``; the best checkpoint is chosen by the plain log loss.
+    """
     networks = {"raw": network} | ({"ema": average.network} if average else {})
     size_px = config.inference.size_px or plan.size_px
-    on_photo = count_with(progress, "validating")
-    outputs = infer_photos(
-        list(networks.values()), [data.files[row] for row in data.valid_rows], size_px=size_px,
-        inference=config.inference, data=config.data, precision=config.training.precision, on_photo=on_photo,
-    )  # fmt: skip
-    for output in outputs:
-        check_finite(float(output.logits.sum()), plan.epoch)
     label_N = data.labels[data.valid_rows]
-    return {
-        name: {
-            "size_px": size_px,
-            "log_loss": cross_entropy_from_logits(output.logits, label_N),
-            "top1": top_k_accuracy(output.logits, label_N, 1),
-            "top5": top_k_accuracy(output.logits, label_N, min(5, data.num_classes)),
-        }
-        for name, output in zip(networks, outputs, strict=True)
-    }
+    results: dict[str, dict[str, Any]] = {name: {"size_px": size_px} for name in networks}
+    for prefix, shift in (("", None), ("shifted_", data.shift)):
+        if prefix and shift is None:
+            continue
+        outputs = infer_photos(
+            list(networks.values()), [data.files[row] for row in data.valid_rows], size_px=size_px,
+            inference=config.inference, data=config.data, precision=config.training.precision,
+            on_photo=count_with(progress, f"validating{' shifted' if prefix else ''}"), shift=shift,
+        )  # fmt: skip
+        for name, output in zip(networks, outputs, strict=True):
+            check_finite(float(output.logits.sum()), plan.epoch)
+            results[name][f"{prefix}log_loss"] = cross_entropy_from_logits(output.logits, label_N)
+            for k in (1,) if prefix else (1, 5):
+                results[name][f"{prefix}top{k}"] = top_k_accuracy(output.logits, label_N, min(k, data.num_classes))
+    return results
 
 
 def describe_epoch(
     epoch: int, num_epochs: int, plan: EpochPlan, train_loss: float, results: dict[str, dict[str, Any]], seconds: float
 ) -> str:
     """One line for a person: ``epoch 3/12 160 px  train 2.31  raw 1.92 55.1% 80.2%  ema ...  4.2 min``."""
-    parts = [f"{name} {r['log_loss']:.4f} {r['top1']:.1%} {r['top5']:.1%}" for name, r in results.items()]
+    parts = [
+        f"{name} {r['log_loss']:.4f}"
+        + (f" (shifted {r['shifted_log_loss']:.4f})" if "shifted_log_loss" in r else "")
+        + f" {r['top1']:.1%} {r['top5']:.1%}"
+        for name, r in results.items()
+    ]
     return (
         f"epoch {epoch + 1}/{num_epochs} {plan.size_px} px  train {train_loss:.4f}  {'  '.join(parts)}  {seconds / 60:.1f} min"
     )

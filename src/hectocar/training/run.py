@@ -15,9 +15,11 @@ from hectocar.artifacts import compute_digest, describe_environment, hash_file, 
 from hectocar.config import Config
 from hectocar.config_reader import config_from_tree, config_to_tree
 from hectocar.errors import ArtifactError, ConfigError, DataError
+from hectocar.network.inference import has_fast_precision
 from hectocar.network.weights import create_backbone
 from hectocar.photos.classes import ClassList
-from hectocar.photos.folds import Folds, assign_folds, classes_missing_in_folds, group_equal, load_folds
+from hectocar.photos.decisions import SHIFT_FILE, find_shift, read_shift
+from hectocar.photos.folds import Folds, deal_folds, load_folds
 from hectocar.photos.inputs import read_run_inputs
 from hectocar.photos.manifest import (
     DAMAGED,
@@ -28,6 +30,7 @@ from hectocar.photos.manifest import (
     find_photos,
     scan_photos,
 )
+from hectocar.photos.shift import PhotoShift
 from hectocar.progress import Progress, count_with
 from hectocar.training.loop import FoldData, train_fold
 
@@ -41,6 +44,7 @@ class Run:
     manifest: Manifest
     classes: ClassList
     folds: Folds
+    shift: PhotoShift | None = None
 
     def fold_folder(self, fold: int) -> Path:
         return self.folder / f"fold{fold}"
@@ -51,7 +55,8 @@ class Run:
         tree = config_to_tree(self.config)
         tree["training"].pop("checkpoint_minutes")
         tree["data"].pop("num_workers")
-        return compute_digest([tree, self.manifest.digest(), self.classes.to_json(), split, fold])
+        parts = [tree, self.manifest.digest(), self.classes.to_json(), split, fold]
+        return compute_digest([*parts, self.shift.to_json()] if self.shift else parts)
 
 
 def create_run(folder: Path, data_folder: Path, config: Config, progress: Progress) -> Run:
@@ -69,15 +74,10 @@ def create_run(folder: Path, data_folder: Path, config: Config, progress: Progre
     manifest, classes = scan_photos(data_folder, config.data, count_with(progress, "reading photographs"))
     describe_manifest(manifest, progress)
     config = config_from_tree(config_to_tree(config))  # as it will be read again: 1 becomes 1.0 where a number may be broken
-    labels = manifest.labels(classes)
-    groups = group_equal(manifest.sha1)
-    fold_N = assign_folds(labels, groups, manifest.used(), num_folds=config.data.num_folds, seed=config.data.fold_seed)
-    small = classes_missing_in_folds(labels, fold_N, config.data.num_folds)
-    if small:
-        names = ", ".join(f"{classes.label(label)} ({count})" for label, count in small[:5])
-        progress.note(f"{len(small)} classes have too few photographs to be in each of {config.data.num_folds} folds: {names}")
-    folds = Folds(image_id=manifest.image_id, group=groups, fold=fold_N)
-    run = Run(folder, config, manifest, classes, folds)
+    folds = deal_folds(manifest, classes, config.data, progress)
+    run = Run(folder, config, manifest, classes, folds, find_shift(config.data))
+    if run.shift:
+        progress.note(f"validation is repeated on photographs shifted like the test set: {run.shift.describe()}")
     save_run(run)
     return run
 
@@ -88,6 +88,8 @@ def save_run(run: Run) -> None:
     run.manifest.save(run.folder / "manifest.parquet")
     run.folds.save(run.folder / "folds.parquet")
     write_json(run.folder / "classes.json", run.classes.to_json())
+    if run.shift:
+        write_json(run.folder / SHIFT_FILE, run.shift.to_json())
     weights = run.config.network.weights
     provenance = {
         "made": utc_now(),
@@ -109,7 +111,8 @@ def open_run(folder: Path) -> Run:
         ArtifactError: Not a run, or damaged.
     """
     config, classes, manifest = read_run_inputs(folder)
-    return Run(folder, config, manifest, classes, load_folds(folder / "folds.parquet", manifest.image_id))
+    shift = read_shift(folder / SHIFT_FILE) if (folder / SHIFT_FILE).is_file() else None
+    return Run(folder, config, manifest, classes, load_folds(folder / "folds.parquet", manifest.image_id), shift)
 
 
 def resume_run(folder: Path, data_folder: Path, config: Config) -> Run:
@@ -145,6 +148,11 @@ def train_folds(run: Run, folds: Sequence[int], device: torch.device, progress: 
         ConfigError: No such fold.
     """
     check_folds(run.config, folds)
+    precision = run.config.training.precision
+    if not has_fast_precision(device, precision):
+        progress.note(
+            f"this processor has no {precision} arithmetic: float32 is used (emulated, it would be many times slower)"
+        )
     results = {}
     for fold in folds:
         train_rows, valid_rows = run.folds.split(fold)
@@ -154,6 +162,7 @@ def train_folds(run: Run, folds: Sequence[int], device: torch.device, progress: 
             num_classes=run.classes.num_trained,
             train_rows=train_rows,
             valid_rows=valid_rows,
+            shift=run.shift,
         )
         progress.note(f"fold {fold}: {len(train_rows)} photographs to train on, {len(valid_rows)} held out")
         results[fold] = train_fold(
@@ -174,7 +183,7 @@ def describe_manifest(manifest: Manifest, progress: Progress) -> None:
     progress.note(f"{len(manifest.used())} of {len(manifest)} photographs are used")
     for image_id, problem in manifest.problems(DAMAGED):
         progress.note(f"left out, damaged: {image_id}: {problem}")
-    for status, why in ((DUPLICATE, "byte-identical to another of its class"), (EXCLUDED, "on an exclusion list")):
+    for status, why in ((DUPLICATE, "same picture as another of its class"), (EXCLUDED, "by an exclusion list or an audit")):
         rows = manifest.problems(status)
         if rows:
             progress.note(f"left out, {why}: {len(rows)} (see manifest.parquet), first {rows[0][0]}")

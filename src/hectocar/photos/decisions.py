@@ -1,0 +1,225 @@
+"""The table of decisions that an audit hands to folds and training: decisions.csv, which a person may edit.
+
+Nothing on the disk is moved or deleted: a decision is a row. Columns:
+file (relative to DATA), kind, decision, group, score, reason, label (the class to relabel to, or that is suggested).
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hectocar.artifacts import read_json, replace_file
+from hectocar.config import DataConfig
+from hectocar.errors import ArtifactError, DataError
+from hectocar.photos.shift import PhotoShift
+from hectocar.tables import describe_problems, normalize_name, read_named_columns, with_nearest
+
+KINDS = (
+    "unusable", "odd_but_fine", "exact_duplicate", "duplicate_other_class", "near_duplicate", "train_test_duplicate",
+    "wrong_label", "no_car", "part_only", "rotated",
+)  # fmt: skip
+KEEP, DROP, RELABEL, GROUP = DECISIONS = ("keep", "drop", "relabel", "group")
+COLUMNS = ("file", "kind", "decision", "group", "score", "reason", "label")
+DECISIONS_FILE, SHIFT_FILE, AUDIT_FILE = "decisions.csv", "shift.json", "audit.json"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One row. A photograph may stand in several: drop wins over relabel, and relabel over keep and group."""
+
+    file: str
+    """Relative to the data folder, NFC, with forward slashes."""
+    kind: str
+    decision: str
+    group: str = ""
+    """Photographs of one group never stand on both sides of a fold, whatever the decision."""
+    score: float = 1.0
+    """How sure, 0 to 1."""
+    reason: str = ""
+    label: str = ""
+    """The class that ``relabel`` gives, or that the audit suggests."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What the decisions say about the training photographs of a manifest."""
+
+    dropped: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """image_id -> (kind, reason)."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """image_id -> class name."""
+    groups: dict[str, str] = field(default_factory=dict)
+    """image_id -> name of the group that it may not leave."""
+
+
+@dataclass(frozen=True)
+class AuditInputs:
+    """What training takes from an audit's folder."""
+
+    folder: Path
+    decisions: tuple[Decision, ...]
+    photos_digest: str
+    shift: PhotoShift | None
+
+
+def write_decisions(path: Path, decisions: Iterable[Decision]) -> None:
+    """Writes the table, by kind and falling score; spreadsheets read its byte-order mark."""
+    order = {kind: place for place, kind in enumerate(KINDS)}
+    rows = sorted(decisions, key=lambda row: (order[row.kind], -row.score, row.group, row.file))
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow([row.file, row.kind, row.decision, row.group, f"{row.score:.4f}", row.reason, row.label])
+    replace_file(path, lambda target: target.write_text(text.getvalue(), encoding="utf-8-sig", newline=""))
+
+
+def read_decisions(path: Path) -> tuple[Decision, ...]:
+    """Reads the table, as written or edited by hand.
+
+    Raises:
+        DataError: A column is missing, a decision is unknown, or a relabel names no class; all mistakes are listed.
+    """
+    required, optional = ("file", "decision"), ("kind", "group", "score", "reason", "label")
+    rows = read_named_columns(path, "decisions", required, optional, allow_empty=True, blank=optional)
+    decisions, problems = [], []
+    for line, cells in rows:
+        decision = cells["decision"].strip().lower()
+        if decision not in DECISIONS:
+            problems.append(f"line {line}: decision is {cells['decision']!r}; allowed: {', '.join(DECISIONS)}")
+        if decision == RELABEL and not cells.get("label", "").strip():
+            problems.append(f"line {line}: relabel needs the name of a class in the column label")
+        if decision == GROUP and not cells.get("group", "").strip():
+            problems.append(f"line {line}: group needs a name in the column group, the same for all photographs of the group")
+        decisions.append(
+            Decision(
+                file=normalize_name(cells["file"].strip()),
+                kind=cells.get("kind", "").strip() or "unusable",
+                decision=decision,
+                group=cells.get("group", "").strip(),
+                reason=cells.get("reason", ""),
+                label=normalize_name(cells.get("label", "").strip()),
+            )
+        )
+    if problems:
+        raise DataError(describe_problems(f"decisions {path}", problems, "correct the cells"))
+    return tuple(decisions)
+
+
+def digest_photos(image_ids: Sequence[str], sha1s: Sequence[str]) -> str:
+    """SHA-256 over which photographs there are and their bytes."""
+    lines = sorted(f"{image_id}\t{sha1}" for image_id, sha1 in zip(image_ids, sha1s, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def read_audit(folder: Path) -> AuditInputs:
+    """Reads what ``hectocar audit --out`` wrote.
+
+    Raises:
+        ArtifactError: Not an audit's folder, or damaged.
+        DataError: Mistakes in the table of decisions.
+    """
+    if not (folder / AUDIT_FILE).is_file() or not (folder / DECISIONS_FILE).is_file():
+        raise ArtifactError(f"{folder}: not an audit (no {AUDIT_FILE} or {DECISIONS_FILE}); `hectocar audit DATA --out DIR`")
+    facts = read_json(folder / AUDIT_FILE)
+    digest = facts.get("photos_digest") if isinstance(facts, dict) else None
+    if not isinstance(digest, str):
+        raise ArtifactError(f"{folder / AUDIT_FILE}: damaged or of another version; make the audit again")
+    shift = read_shift(folder / SHIFT_FILE) if (folder / SHIFT_FILE).is_file() else None
+    return AuditInputs(folder, read_decisions(folder / DECISIONS_FILE), digest, shift)
+
+
+def read_shift(path: Path) -> PhotoShift:
+    """Reads a shift.json.
+
+    Raises:
+        ArtifactError: Missing or damaged.
+    """
+    data: Any = read_json(path)
+    try:
+        return PhotoShift.from_json(data)
+    except DataError as error:
+        raise ArtifactError(f"{path}: {error}") from error
+
+
+def find_shift(config: DataConfig) -> PhotoShift | None:
+    """The shift of the second validation: the audit's, that of a file, or none.
+
+    Raises:
+        ArtifactError: The file or the audit's folder is missing or damaged.
+    """
+    if config.shift == "none":
+        return None
+    if config.shift != "audit":
+        return read_shift(Path(config.shift))
+    return read_audit(Path(config.audit)).shift if config.audit else None
+
+
+def judge_photos(decisions: Sequence[Decision], image_ids: Sequence[str], class_names: Iterable[str], where: str) -> Verdicts:
+    """Sums up the decisions about the photographs of a manifest; rows that keep others (the test set's) are passed over.
+
+    Raises:
+        DataError: A row drops, groups or relabels a file that is no training photograph, two relabels of one photograph
+            disagree, or one names a class that is not there.
+    """
+    known, names = set(image_ids), sorted(set(class_names))
+    verdicts = Verdicts()
+    problems: list[str] = []
+    for row in decisions:
+        if row.file not in known:
+            if row.decision != KEEP:
+                problems.append(f"{row.decision} of a file that is no training photograph: {with_nearest([row.file], known)}")
+            continue
+        if row.group:
+            verdicts.groups.setdefault(row.file, row.group)
+        if row.decision == DROP:
+            verdicts.dropped.setdefault(row.file, (row.kind, row.reason))
+        if row.decision == RELABEL:
+            if verdicts.labels.setdefault(row.file, row.label) != row.label:
+                problems.append(f"{row.file} is relabelled to {verdicts.labels[row.file]!r} and to {row.label!r}; allowed: one")
+            if row.label not in names:
+                problems.append(f"{row.file} is relabelled to an unknown class: {with_nearest([row.label], names)}")
+    if problems:
+        raise DataError(describe_problems(where, problems, "correct the rows"))
+    return verdicts
+
+
+def group_photos(sha1s: Sequence[str], image_ids: Sequence[str], decisions: Sequence[Decision]) -> NDArray[np.int64]:
+    """(N,) number of the group of each photograph: equal bytes, or a common group in any row, directly or in a chain.
+
+    Numbers count in order of first appearance.
+    """
+    keys_of: dict[str, list[str]] = {}
+    for row in decisions:
+        if row.group:
+            keys_of.setdefault(row.file, []).append(f"group {row.group}")
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        parent.setdefault(key, key)
+        while parent[key] != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    for image_id, sha1 in zip(image_ids, sha1s, strict=True):
+        for key in keys_of.get(image_id, []):
+            parent[root(key)] = root(f"sha1 {sha1}")
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(root(f"sha1 {sha1}"), len(numbers)) for sha1 in sha1s], dtype=np.int64)
+
+
+def check_same_photos(audit: AuditInputs, image_ids: Sequence[str], sha1s: Sequence[str]) -> None:
+    """Raises ArtifactError when the audit looked at other photographs than these."""
+    if digest_photos(image_ids, sha1s) != audit.photos_digest:
+        raise ArtifactError(
+            f"{audit.folder}: this audit is of other photographs ({len(image_ids)} are there now); "
+            f"run `hectocar audit DATA --out {audit.folder}` again, or give another --audit"
+        )
