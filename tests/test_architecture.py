@@ -27,6 +27,7 @@ ROOMS = (
     "scoring",
     "training",
     "delivery",
+    "audit",
     "lab",
     "cli",
 )

@@ -73,11 +73,56 @@ def print_table(rows: Sequence[Sequence[str]]) -> None:
     console.print(table)
 
 
+def command_audit(args: argparse.Namespace) -> None:
+    from hectocar.audit.audit import audit_photos, summarize
+    from hectocar.config import DataConfig
+    from hectocar.network.inference import choose_device
+
+    with ConsoleProgress() as progress:
+        report = audit_photos(
+            args.data,
+            args.out,
+            progress,
+            test_folder=args.test,
+            run=args.run_folder,
+            weights=args.weights,
+            backbone=args.backbone,
+            device=choose_device(args.device),
+            config=DataConfig(max_megapixels=args.max_megapixels, num_workers=args.workers),
+            overwrite=args.overwrite,
+        )
+    print_table(summarize(report))
+    for kind, why in report.unavailable.items():
+        print(f"{kind}: not looked for: {why}")
+    if report.drift is not None:
+        for line in report.drift.table():
+            print(line)
+    print(f"look at {args.out / 'audit.html'}; edit {args.out / 'decisions.csv'} if you know better")
+    print(f"next: hectocar train {args.data} --audit {args.out} --out RUN")
+
+
+def command_folds(args: argparse.Namespace) -> None:
+    from hectocar.photos.folds import deal_folds, fold_rows, write_fold_table
+    from hectocar.photos.manifest import scan_photos
+
+    config = read_config(args.preset, args.config, _audit_settings(args)).data
+    with ConsoleProgress() as progress:
+        manifest, classes = scan_photos(args.data, config, count_with(progress, "reading photographs"))
+        folds = deal_folds(manifest, classes, config, progress)
+    write_fold_table(args.out, manifest, folds)
+    print_table(fold_rows(manifest, classes, folds, config.num_folds))
+    print(f"{args.out}: image_id, class_name, fold (-1: not used), group, status, problem")
+
+
+def _audit_settings(args: argparse.Namespace) -> list[str]:
+    return [*args.set, *([] if args.audit is None else [f"data.audit={args.audit}"])]
+
+
 def command_train(args: argparse.Namespace) -> None:
     from hectocar.network.inference import choose_device
     from hectocar.training.run import check_folds, create_run, resume_run, train_folds
 
-    settings = list(args.set)
+    settings = _audit_settings(args)
     if args.weights is not None:
         settings.append(f"network.weights={args.weights}")
     config = read_config(args.preset, args.config, settings)
@@ -92,7 +137,9 @@ def command_train(args: argparse.Namespace) -> None:
         results = train_folds(run, folds, choose_device(args.device), progress)
     for fold, best in results.items():
         print(
-            f"fold {fold}: log loss {best['log_loss']:.4f}, top-1 {best['top1']:.1%}, top-5 {best['top5']:.1%} "
+            f"fold {fold}: log loss {best['log_loss']:.4f}"
+            + (f" (shifted {best['shifted_log_loss']:.4f})" if "shifted_log_loss" in best else "")
+            + f", top-1 {best['top1']:.1%}, top-5 {best['top5']:.1%} "
             f"(epoch {best['epoch']}, {best['weights']} weights, {best['size_px']} px)"
         )
     print(f"run: {args.out}; next: hectocar predict {args.out} {args.data / 'test.csv'} --out submission.csv")
@@ -214,10 +261,31 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hectocar", description="Fine-grained car recognition from photographs.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    audit = commands.add_parser("audit", help="find what is wrong with the photographs; changes none of them")
+    audit.add_argument("data", type=Path, metavar="DATA", help="folder with train/<class>/*.jpg, or <class>/*.jpg")
+    audit.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets audit.html, decisions.csv, shift.json")
+    audit.add_argument("--test", type=Path, default=None, metavar="FOLDER", help="photographs to compare (default: DATA/test)")
+    audit.add_argument("--run", dest="run_folder", type=Path, default=None, metavar="RUN", help="finds wrong labels with it")
+    audit.add_argument("--weights", default=None, metavar="FILE", help="pretrained backbone: finds what shows no car")
+    audit.add_argument("--backbone", default="mobilenetv2_100", help="timm model of --weights (default: mobilenetv2_100)")
+    audit.add_argument("--overwrite", action="store_true", help="replace decisions.csv even if it was edited")
+    audit.add_argument("--max-megapixels", type=float, default=100.0, help="larger photographs are unusable (default: 100)")
+    audit.add_argument("--workers", type=int, default=0, help="threads (default: one per core)")
+    audit.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+    audit.set_defaults(run=command_audit)
+
+    folds = commands.add_parser("folds", help="deal the photographs into folds and write the table")
+    folds.add_argument("data", type=Path, metavar="DATA")
+    add_config_options(folds)
+    folds.add_argument("--audit", type=Path, default=None, metavar="DIR", help="obey the decisions of an audit")
+    folds.add_argument("--out", type=Path, default=Path("folds.csv"), metavar="CSV")
+    folds.set_defaults(run=command_folds)
+
     train = commands.add_parser("train", help="train one fold or all")
     train.add_argument("data", type=Path, metavar="DATA", help="folder with train/<class>/*.jpg, or <class>/*.jpg")
     add_config_options(train)
     train.add_argument("--weights", default=None, metavar="FILE", help="pretrained backbone: a file, 'hub' or 'none'")
+    train.add_argument("--audit", type=Path, default=None, metavar="DIR", help="obey the decisions of an audit")
     train.add_argument("--fold", default="0", help="number of the fold to hold out, or all (default: 0)")
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder to make")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out")

@@ -1,0 +1,225 @@
+"""The audit: everything that is wrong with a folder of photographs, found before an epoch is spent; it only reads.
+
+OUT/decisions.csv (which a person may edit), audit.html, photos.parquet (every measurement), shift.json, audit.json
+"""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from hectocar.artifacts import describe_environment, hash_file, read_json, replace_file, utc_now, write_json
+from hectocar.audit.drift_findings import measure_drift
+from hectocar.audit.embedder import Embedder, build_embedder
+from hectocar.audit.file_findings import describe_absurd, judge_duplicates, judge_files
+from hectocar.audit.page import write_page
+from hectocar.audit.report import AuditReport
+from hectocar.audit.suspect_findings import judge_labels, judge_views
+from hectocar.config import DataConfig
+from hectocar.errors import ArtifactError, DataError
+from hectocar.photos.classes import build_class_list
+from hectocar.photos.decisions import (
+    AUDIT_FILE,
+    DECISIONS_FILE,
+    SHIFT_FILE,
+    digest_photos,
+    write_decisions,
+)
+from hectocar.photos.decode import PHOTO_SUFFIXES
+from hectocar.photos.duplicates import find_links
+from hectocar.photos.manifest import find_equivalent_pairs, find_photos
+from hectocar.photos.measure import Measurement
+from hectocar.photos.scan import PhotoScan, scan_files
+from hectocar.progress import Progress, count_with
+from hectocar.tables import normalize_name
+
+NEEDS_NETWORK = "needs a network: give --weights FILE (a pretrained backbone) or --run RUN"
+NEEDS_RUN = "needs out-of-fold predictions: train with `hectocar train DATA --fold all --out RUN`, then give --run RUN"
+
+
+def audit_photos(
+    data_folder: Path,
+    out: Path,
+    progress: Progress,
+    *,
+    test_folder: Path | None = None,
+    run: Path | None = None,
+    weights: str | None = None,
+    backbone: str = "mobilenetv2_100",
+    device: torch.device | None = None,
+    config: DataConfig | None = None,
+    overwrite: bool = False,
+) -> AuditReport:
+    """Looks at all photographs of a data folder and writes what it finds into ``out``.
+
+    Args:
+        data_folder: As for training; nothing in it is changed.
+        out: Gets the audit; an earlier audit there is replaced unless its decisions were edited.
+        progress: Receives bars and lines.
+        test_folder: Photographs to compare with; ``DATA/test`` where it exists if None.
+        run: A trained run: its out-of-fold predictions find wrong labels.
+        weights: Pretrained weights of ``backbone``: its embeddings find photographs without a car.
+        backbone: timm model; a run names its own.
+        device: Where to compute.
+        config: Limits and threads.
+        overwrite: Replace an edited decisions.csv as well.
+
+    Raises:
+        DataError: The photographs cannot be used.
+        ArtifactError: ``out`` holds edited decisions or something else, or run or weights cannot be used.
+    """
+    config, device = config or DataConfig(), device or torch.device("cpu")
+    check_out(out, overwrite)
+    embedder = build_embedder(run=run, weights=weights, backbone=backbone, device=device, max_megapixels=config.max_megapixels)
+    scan, class_name = scan_train_and_test(data_folder, test_folder, config, progress)
+    names = sorted({name for name in class_name if name})
+    classes = build_class_list(names, find_equivalent_pairs(data_folder))
+    index = classes.trained_index()
+    labels = np.array([index[name] if name else -1 for name in class_name], dtype=np.int64)
+    embeddings = embed_readable(embedder, scan, progress)
+
+    links = find_links(
+        scan, max_megapixels=config.max_megapixels, num_workers=config.num_workers, embeddings_ND=embeddings,
+        on_pair=count_with(progress, "comparing look-alikes"),
+    )  # fmt: skip
+    decisions = judge_files(scan, labels.tolist()) + judge_duplicates(scan, links, labels.tolist())
+    whole = np.array([not row.problem and not describe_absurd(row) for row in scan.rows])
+    rows = np.flatnonzero(whole & (labels >= 0))
+    unavailable, num_label_errors = {}, None
+    if run is None:
+        unavailable["wrong_label"] = NEEDS_RUN
+    else:
+        found, num_label_errors = judge_labels(run, scan, labels, classes, device, progress)
+        decisions += found
+    if embedder is None or embeddings is None:
+        unavailable |= dict.fromkeys(("no_car", "part_only", "rotated"), NEEDS_NETWORK)
+    else:
+        decisions += judge_views(scan, rows, embeddings, embedder, progress)
+    report = AuditReport(
+        data_folder=data_folder,
+        scan=scan,
+        class_name=class_name,
+        num_classes=classes.num_trained,
+        decisions=tuple(decisions),
+        unavailable=unavailable,
+        num_label_errors=num_label_errors,
+        drift=measure_drift(scan, labels, links, embeddings, config, progress),
+        notes=(f"embeddings: {embedder.source}",) if embedder else (),
+    )
+    write_audit(report, out, progress)
+    return report
+
+
+def scan_train_and_test(
+    data_folder: Path, test_folder: Path | None, config: DataConfig, progress: Progress
+) -> tuple[PhotoScan, tuple[str, ...]]:
+    """One scan of the training and the test photographs, and the class name of each (empty for the test set).
+
+    Raises:
+        DataError: No usable layout, or a test folder without photographs.
+    """
+    found = find_photos(data_folder)
+    test_files = find_test_photos(data_folder, test_folder)
+    paths = [file.relative_to(data_folder).as_posix() for _, file in found]
+    paths += [Path(os.path.relpath(file, data_folder)).as_posix() for file in test_files]
+    scan = scan_files(
+        data_folder, paths, max_megapixels=config.max_megapixels, num_workers=config.num_workers,
+        on_photo=count_with(progress, "measuring photographs"),
+    )  # fmt: skip
+    num_bad = sum(1 for row in scan.rows if row.problem)
+    progress.note(f"{len(found)} training and {len(test_files)} test photographs measured, {num_bad} cannot be read")
+    return scan, (*(name for name, _ in found), *("" for _ in test_files))
+
+
+def find_test_photos(data_folder: Path, test_folder: Path | None) -> list[Path]:
+    """Photographs below the test folder in code-point order of their NFC paths; none where DATA has no test folder.
+
+    Raises:
+        DataError: A folder was named and is not there, has no photographs, or a name is not UTF-8.
+    """
+    folder = test_folder or data_folder / "test"
+    files = [file for file in folder.rglob("*") if file.suffix.lower() in PHOTO_SUFFIXES and file.is_file()]
+    if test_folder is not None and not files:
+        raise DataError(f"--test {folder}: no photographs below it; accepted names end in {', '.join(PHOTO_SUFFIXES)}")
+    for file in files:
+        if not file.as_posix().isprintable() and any(0xD800 <= ord(char) < 0xE000 for char in file.as_posix()):
+            raise DataError(f"{file.as_posix()!a}: the file's name is not UTF-8; rename it (often a zip of another system)")
+    return sorted(files, key=lambda file: normalize_name(file.as_posix()))
+
+
+def embed_readable(embedder: Embedder | None, scan: PhotoScan, progress: Progress) -> NDArray[np.float32] | None:
+    """(N, D), zero for photographs that cannot be read; None without a network."""
+    if embedder is None:
+        return None
+    readable = scan.readable()
+    files = scan.files()
+    found = embedder.embed_files([files[k] for k in readable], progress)
+    embeddings = np.zeros((len(scan), found.shape[1]), dtype=np.float32)
+    embeddings[readable] = found
+    return embeddings
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Raises ArtifactError where ``out`` is not free, an audit with edited decisions, or no audit at all."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / AUDIT_FILE).is_file():
+        raise ArtifactError(f"--out {out}: exists and is not an audit; give another folder")
+    facts = read_json(out / AUDIT_FILE)
+    written = facts.get("decisions_sha256") if isinstance(facts, dict) else None
+    path = out / DECISIONS_FILE
+    if path.is_file() and hash_file(path) != written and not overwrite:
+        raise ArtifactError(f"{path}: edited since the audit wrote it; give another --out, or --overwrite to lose the edits")
+
+
+def write_audit(report: AuditReport, out: Path, progress: Progress) -> None:
+    """Writes all files; audit.json, which makes the folder an audit, comes last."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_decisions(out / DECISIONS_FILE, report.decisions)
+    save_measurements(report, out / "photos.parquet")
+    shift = report.drift.shift.shift if report.drift and report.drift.shift else None
+    if shift is not None and not shift.is_identity:
+        write_json(out / SHIFT_FILE, shift.to_json())
+    else:
+        (out / SHIFT_FILE).unlink(missing_ok=True)
+    progress.note("drawing the page")
+    write_page(report, out / "audit.html")
+    train = [k for k, name in enumerate(report.class_name) if name]
+    facts = {
+        "made": utc_now(),
+        "environment": describe_environment(),
+        "data": report.data_folder.name,
+        "num_train": report.num_train,
+        "num_test": len(report.scan) - report.num_train,
+        "photos_digest": digest_photos([report.scan.image_id[k] for k in train], [report.scan.rows[k].sha1 for k in train]),
+        "decisions_sha256": hash_file(out / DECISIONS_FILE),
+        "unavailable": report.unavailable,
+        "num_label_errors": report.num_label_errors,
+        "notes": list(report.notes),
+    }
+    write_json(out / AUDIT_FILE, facts)
+
+
+def save_measurements(report: AuditReport, path: Path) -> None:
+    """One row per photograph: file, class (empty for the test set) and every measurement but the thumbnail."""
+    names = [field.name for field in dataclasses.fields(Measurement) if field.name != "thumb"]
+    columns = {"file": list(report.scan.image_id), "class_name": list(report.class_name)}
+    table = pa.table(columns | {name: [getattr(row, name) for row in report.scan.rows] for name in names})
+    replace_file(path, lambda target: pq.write_table(table, target))
+
+
+def summarize(report: AuditReport) -> list[Sequence[str]]:
+    """A table for the screen: a header, then kind, rows, and how many of each decision."""
+    counts = report.counts()
+    kinds = dict.fromkeys(kind for kind, _ in counts)
+    rows: list[Sequence[str]] = [("kind", "rows", "drop", "group", "keep")]
+    for kind in kinds:
+        numbers = [counts[kind, decision] for decision in ("drop", "group", "keep")]
+        rows.append((kind, str(sum(numbers)), *map(str, numbers)))
+    return rows

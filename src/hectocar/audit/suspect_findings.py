@@ -1,0 +1,106 @@
+"""Suspects as rows of the decisions: wrong labels by a run's out-of-fold predictions, odd views by embeddings."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hectocar.audit.embedder import Embedder
+from hectocar.audit.label_suspects import compute_neighbour_probs, rank_label_suspects
+from hectocar.audit.view_suspects import ROTATED, ViewSuspects, rank_content_suspects, rank_rotated
+from hectocar.delivery.oof import OutOfFold, predict_out_of_fold
+from hectocar.errors import ArtifactError
+from hectocar.photos.batches import iter_photo_batches
+from hectocar.photos.classes import ClassList
+from hectocar.photos.decisions import KEEP, Decision
+from hectocar.photos.inputs import read_run_inputs
+from hectocar.photos.scan import PhotoScan
+from hectocar.progress import Progress
+from hectocar.scoring.metrics import softmax
+
+MIN_LISTED, LISTED_SHARE = 100, 0.02
+"""A list of suspects has at least this many rows, or this share of the photographs."""
+NUM_SAMPLES = 1500
+"""Photographs that the detectors of odd views are taught with, cut and turned."""
+_SEED = 2025
+
+
+def judge_labels(
+    run: Path, scan: PhotoScan, label_N: NDArray[np.int64], classes: ClassList, device: torch.device, progress: Progress
+) -> tuple[list[Decision], int]:
+    """Rows for the photographs whose folder probably names the wrong car, and the estimated number of wrong labels.
+
+    Raises:
+        ArtifactError: The run is of other classes or of other photographs.
+    """
+    place_of = {image_id: place for place, image_id in enumerate(scan.image_id)}
+    _check_run(run, scan, classes, place_of)
+    oof = predict_out_of_fold(run, scan.root, device, progress)
+    places = np.array([place_of[image_id] for image_id in oof.image_id], dtype=np.int64)
+    labels = label_N[places]
+    progress.note(f"out-of-fold predictions of {len(places)} photographs, folds {sorted(set(oof.fold.tolist()))}")
+    suspects = rank_label_suspects(
+        softmax(oof.logits),
+        labels,
+        [classes.label(g) for g in range(classes.num_trained)],
+        neighbour_probs_NG=_neighbours(oof, labels, classes),
+        subcenter_angle_N=oof.angles if np.isfinite(oof.angles).all() else None,
+    )
+    num_listed = max(MIN_LISTED, int(LISTED_SHARE * len(places)), 2 * suspects.num_errors)
+    rows = []
+    for row, score, suggested, reason in list(
+        zip(suspects.row, suspects.score, suspects.suggested, suspects.reason, strict=True)
+    )[:num_listed]:
+        image_id = scan.image_id[places[row]]
+        name = classes.members[int(suggested)][0]
+        rows.append(Decision(image_id, "wrong_label", KEEP, score=float(score), reason=reason, label=name))
+    return rows, suspects.num_errors
+
+
+def _neighbours(oof: OutOfFold, labels: NDArray[np.int64], classes: ClassList) -> NDArray[np.float64]:
+    return compute_neighbour_probs(oof.embeddings, labels, oof.fold, classes.num_trained)
+
+
+def _check_run(run: Path, scan: PhotoScan, classes: ClassList, place_of: dict[str, int]) -> None:
+    _, run_classes, manifest = read_run_inputs(run)
+    if run_classes.members != classes.members:
+        raise ArtifactError(f"--run {run}: it was trained on other classes than this data folder has; train a new run")
+    for row in manifest.used():
+        place = place_of.get(manifest.image_id[row])
+        if place is None or scan.rows[place].sha1 != manifest.sha1[row]:
+            raise ArtifactError(
+                f"--run {run}: it was trained on other photographs, first {manifest.image_id[row]}; train a new run, "
+                "or leave --run away"
+            )
+
+
+def judge_views(
+    scan: PhotoScan, rows: NDArray[np.int64], embeddings_ND: NDArray[np.float32], embedder: Embedder, progress: Progress
+) -> list[Decision]:
+    """Rows for photographs that show no car or a part only, and for those that stand on their side or head."""
+    chosen = np.sort(np.random.default_rng(_SEED).permutation(len(rows))[:NUM_SAMPLES])
+    files = scan.files()
+    batches = iter_photo_batches(
+        [files[k] for k in rows[chosen]], size_px=embedder.size_px, fit="stretch", batch_size=64,
+        max_megapixels=embedder.max_megapixels,
+    )  # fmt: skip
+    images = np.concatenate([batch.images_BHWC for batch in batches])
+    progress.start("learning what odd views look like", 2)
+    own = embeddings_ND[rows]
+    content = rank_content_suspects(own, chosen, images, embedder.embed_pixels, seed=_SEED)
+    progress.advance(1)
+    turned = rank_rotated(own, chosen, images, embedder.embed_pixels, seed=_SEED)
+    progress.advance(1)
+    num_listed = max(MIN_LISTED, int(LISTED_SHARE * len(rows)))
+    return _list_views(scan, rows, content, num_listed, 0.0) + _list_views(scan, rows, turned, num_listed, 0.5)
+
+
+def _list_views(
+    scan: PhotoScan, rows: NDArray[np.int64], found: ViewSuspects, num_listed: int, min_score: float
+) -> list[Decision]:
+    listed = []
+    for row, kind, score, reason in list(zip(found.row, found.kind, found.score, found.reason, strict=True))[:num_listed]:
+        if score > min_score or (min_score == 0.0 and kind != ROTATED):
+            listed.append(Decision(scan.image_id[rows[row]], kind, KEEP, score=float(score), reason=reason))
+    return listed
