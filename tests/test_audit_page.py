@@ -19,7 +19,8 @@ from hectocar.audit.report import AuditReport, DriftReport
 from hectocar.photos.decisions import KINDS, Decision
 from hectocar.photos.drift import TwoSampleTest, compare_quantities
 from hectocar.photos.scan import scan_files
-from hectocar.photos.shift import PhotoShift, ShiftFit
+from hectocar.photos.shift import PhotoShift
+from hectocar.photos.shift_fit import ShiftFit
 
 NASTY = "train/K5/<script>alert(1)</script>\"'&.jpg"
 KOREAN = "쏘나타_2020"

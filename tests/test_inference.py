@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from hectocar.config import DataConfig, InferenceConfig, NetworkConfig
-from hectocar.network.carnet import CarNet
 from hectocar.network import inference
+from hectocar.network.carnet import CarNet
 from hectocar.network.inference import Outputs, choose_device, infer_photos, normalize_batch, to_device
 from hectocar.photos.batches import view_photo
 from tiny import write_photos

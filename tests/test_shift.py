@@ -13,18 +13,9 @@ from PIL import Image
 
 from hectocar.artifacts import read_json, write_json
 from hectocar.errors import DataError
-from hectocar.photos.shift import (
-    LEVELS,
-    MIN_PHOTOS,
-    PhotoShift,
-    PixelSample,
-    ShiftFit,
-    apply_shift,
-    estimate_jpeg_quality,
-    fit_shift,
-    fit_shift_from_pairs,
-    sample_pixels,
-)
+from hectocar.photos.pixel_sample import LEVELS, PixelSample, sample_pixels
+from hectocar.photos.shift import PhotoShift, apply_shift, estimate_jpeg_quality
+from hectocar.photos.shift_fit import MIN_PHOTOS, ShiftFit, fit_shift, fit_shift_from_pairs
 from pictures import make_picture
 
 SHIFTS = st.builds(PhotoShift, st.floats(0.05, 10.0), st.floats(-255.0, 255.0), st.floats(0.1, 10.0), st.integers(0, 100))

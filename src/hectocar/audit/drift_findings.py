@@ -11,8 +11,9 @@ from hectocar.config import DataConfig
 from hectocar.errors import DataError
 from hectocar.photos.drift import compare_quantities, two_sample_auc
 from hectocar.photos.duplicates import DuplicateLink
+from hectocar.photos.pixel_sample import sample_pixels
 from hectocar.photos.scan import PhotoScan
-from hectocar.photos.shift import ShiftFit, fit_shift, fit_shift_from_pairs, sample_pixels
+from hectocar.photos.shift_fit import ShiftFit, fit_shift, fit_shift_from_pairs
 from hectocar.progress import Progress, count_with
 
 MEASURED = (

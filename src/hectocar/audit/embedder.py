@@ -17,7 +17,7 @@ from hectocar.photos.inputs import read_run_inputs
 from hectocar.progress import Progress, count_with
 
 EMBED_PX = 160
-_BATCH = 64
+_BATCH = 16
 
 
 @dataclass(frozen=True)

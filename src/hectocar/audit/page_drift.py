@@ -13,7 +13,8 @@ from hectocar.errors import DataError
 from hectocar.photos.decisions import DROP
 from hectocar.photos.drift import QuantityDrift, TwoSampleTest
 from hectocar.photos.scan import PhotoScan
-from hectocar.photos.shift import PhotoShift, ShiftFit, apply_shift
+from hectocar.photos.shift import PhotoShift, apply_shift
+from hectocar.photos.shift_fit import ShiftFit
 
 STRIP_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """The strip shows the photographs at these places in the order of brightness."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from hectocar.photos.decisions import Decision
 from hectocar.photos.drift import QuantityDrift, TwoSampleTest
 from hectocar.photos.scan import PhotoScan
-from hectocar.photos.shift import ShiftFit
+from hectocar.photos.shift_fit import ShiftFit
 
 
 @dataclass(frozen=True)

@@ -1,61 +1,26 @@
-"""The shift between two sets of photographs: a tone curve and a JPEG quality, fitted, and applied to make a shifted copy.
+"""The shift between two sets of photographs: a tone curve and a JPEG quality, and how they are applied to a photograph.
 
-The curve is v' = offset + gain * 255 * (v / 255) ** gamma on each RGB channel. A rising curve carries quantiles into
-quantiles: the table of quantiles of the one set, passed through the true curve, is that of the other, and clipping at 0
-and 255 is a part of the curve. The compression after it is not. It smears values away from 0 and 255, which alone made
-offsets of -25 into -11, so the fit shifts and compresses patches of the reference set and takes what that moves into
-account (method of simulated moments, McFadden 1989). Legend: N photographs, U quantile levels within a photograph, P over
-photographs, M = P * U points of the curve, B bootstrap samples or pairs, K parameters (log gain, offset / 255, log gamma).
+The curve is v' = offset + gain * 255 * (v / 255) ** gamma on each RGB channel, cut off at 0 and 255.
+Legend: K parameters (log gain, offset / 255, log gamma).
 """
 
 import dataclasses
 import io
-import itertools
 import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.optimize import least_squares
-from scipy.stats import ks_2samp, spearmanr
 
 from hectocar.errors import DataError
-from hectocar.photos.decode import DEFAULT_MAX_MEGAPIXELS, count_workers, decode_photo, open_photo, read_photo_bytes
 
 Floats = NDArray[np.float64]
 
-LEVELS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, *(k / 20 for k in range(2, 19)), 0.925, 0.95, 0.965, 0.98, 0.99)
-LEVELS += (0.995, 0.998)
-"""Quantile levels within a photograph: dense at the ends, where white and black show gain and offset best."""
-PHOTO_LEVELS = np.linspace(0.03, 0.97, 17)
-"""Quantile levels over photographs."""
-MIN_PHOTOS, MIN_PAIRS = 10, 5
-NUM_PATCHES, PATCH_PX = 150, 256
-NUM_BOOTSTRAP = 100
-_MAX_STEPS = 6
-_PIXELS_PER_PHOTO = 4096
 _RANGES = {"gain": (0.05, 10.0), "offset": (-255.0, 255.0), "gamma": (0.1, 10.0), "jpeg_quality": (0, 100)}
-_LOW_K, _HIGH_K = np.array([math.log(0.1), -0.7, math.log(0.2)]), np.array([math.log(5.0), 0.7, math.log(5.0)])
-_SCALE_K = np.array([0.1, 0.05, 0.1])
-_STARTS = np.array([[0.0, 0.0, 0.0], [-0.5, 0.0, 0.0], [0.0, 0.0, 0.5], [0.2, -0.05, -0.4], [-0.2, 0.1, 0.3]])
-_NAMES, _FULL = ("gain", "offset", "gamma"), (0, 1, 2)
-_FORMS = [form for count in range(4) for form in itertools.combinations(_FULL, count)]
-_POINT_ERROR = 3.0
-"""Grey levels that no point of the curve is trusted beyond: rounding, the model of the compression, shifts that vary
-between photographs. Of 1 to 6 tried on cars196, all fit known shifts alike and 3 the real one best."""
-_ERROR_K = np.array([0.004, 0.6 / 255, 0.006])
-"""Error of the parameters that more photographs do not remove."""
-_RIDGE_K = np.array([2.0, 1.0, 2.0])
-"""Pull to the identity: felt only where the photographs say nothing, as with sets of one grey each."""
-_PAIR_ERROR = 4.0
-_MIN_RANK_CORRELATION = 0.9
-_MIN_QUALITY_DISTANCE = 0.3
 # ITU-T T.81, tables K.1 and K.2, row by row, and the zigzag order in which a file keeps them.
 _LUMA = (
     "16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62 "
@@ -95,7 +60,7 @@ class PhotoShift:
 
     def tone_curve(self) -> NDArray[np.uint8]:
         """(256,) new value of each old one."""
-        return np.round(_curve(_to_vector(self), np.arange(256.0))).astype(np.uint8)
+        return np.round(bend_levels(to_vector(self), np.arange(256.0))).astype(np.uint8)
 
     def describe(self) -> str:
         """In words, for a person."""
@@ -158,322 +123,16 @@ def estimate_jpeg_quality(quantization_tables: dict[int, list[int]]) -> int:
     return int(np.minimum(*distances).argmin()) + 1
 
 
-@dataclass(frozen=True)
-class PixelSample:
-    """What a fit knows about a set of photographs."""
-
-    quantiles_NU: Floats
-    """Of the RGB channels' values at ``LEVELS``, at full resolution: an average before a bent curve is a bias."""
-    jpeg_quality_N: NDArray[np.int64]
-    """0 where a photograph is no JPEG."""
-    patches: tuple[NDArray[np.uint8], ...]
-    """Up to 150 pieces (H, W, 3) of different photographs, up to 256 px wide."""
-    num_skipped: int
-    """Photographs that could not be read."""
-
-    def __len__(self) -> int:
-        return len(self.quantiles_NU)
-
-
-def sample_pixels(
-    files: Sequence[Path],
-    *,
-    num_photos: int = 2000,
-    seed: int = 0,
-    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
-    num_workers: int = 0,
-    on_photo: Callable[[int, int], None] | None = None,
-) -> PixelSample:
-    """Draws photographs and reads their values; a damaged one is counted and passed over.
-
-    Args:
-        files: All photographs of the set.
-        num_photos: How many to draw; all where there are fewer. An offset of -30 comes out within 3 grey levels with 600
-            a side, within 1.5 with 2000 (cars196).
-        seed: The same seed draws the same photographs and patches.
-        max_megapixels: Larger photographs count as damaged.
-        num_workers: Threads; 0 for one per core.
-        on_photo: Gets (done, total).
-    """
-    order = np.random.default_rng(seed).permutation(len(files))[:num_photos]
-
-    def read(rank: int) -> tuple[Floats, int, NDArray[np.uint8] | None] | None:
-        try:
-            pixels_HWC, quality = _read(files[order[rank]], max_megapixels)
-        except DataError:
-            return None
-        patch = _cut_patch(pixels_HWC, np.random.default_rng((seed, rank))) if rank < NUM_PATCHES else None
-        return _quantiles(pixels_HWC), quality, patch
-
-    rows = []
-    with ThreadPoolExecutor(count_workers(num_workers), thread_name_prefix="sample") as pool:
-        for done, row in enumerate(pool.map(read, range(len(order))), start=1):
-            rows.append(row)
-            if on_photo:
-                on_photo(done, len(order))
-    found = [row for row in rows if row is not None]
-    return PixelSample(
-        np.array([row[0] for row in found]).reshape(-1, len(LEVELS)),
-        np.array([row[1] for row in found], dtype=np.int64),
-        tuple(row[2] for row in found if row[2] is not None),
-        len(rows) - len(found),
-    )
-
-
-def _read(path: Path, max_megapixels: float) -> tuple[NDArray[np.uint8], int]:
-    """(H, W, 3) at full resolution, and the JPEG quality; 0 where it is no JPEG."""
-    data = read_photo_bytes(path)
-    tables = getattr(open_photo(data, max_megapixels=max_megapixels), "quantization", None)
-    return np.asarray(decode_photo(data, max_megapixels=max_megapixels)), estimate_jpeg_quality(tables or {})
-
-
-def _stride(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    # Odd, so that the places within JPEG's blocks of 8 x 8 take turns.
-    step = int(math.sqrt(pixels_HWC.shape[0] * pixels_HWC.shape[1] / _PIXELS_PER_PHOTO)) | 1
-    return pixels_HWC[min(step, pixels_HWC.shape[0]) // 2 :: step, min(step, pixels_HWC.shape[1]) // 2 :: step].reshape(-1, 3)
-
-
-def _quantiles(pixels_HWC: NDArray[np.uint8]) -> Floats:
-    return _quantiles_down(_stride(pixels_HWC).reshape(-1, 1), np.array(LEVELS))[:, 0]
-
-
-def _quantiles_down(values: NDArray[Any], levels: Floats) -> Floats:
-    """As numpy's quantile over axis 0; a sort of uint8 takes a tenth of the time of its partitions."""
-    place = levels * (len(values) - 1)
-    low = np.minimum(place.astype(int), max(0, len(values) - 2))
-    ordered = np.sort(values, axis=0, kind="stable")
-    below, above = (ordered[k].astype(np.float64) for k in (low, np.minimum(low + 1, len(values) - 1)))
-    return np.asarray(below + (place - low)[:, None] * (above - below))
-
-
-def _cut_patch(pixels_HWC: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    # On JPEG's grid of 16 px, so that compressing again at the same quality changes as little as it would in the whole.
-    top, left = (16 * int(rng.integers(0, max(0, side - PATCH_PX) // 16 + 1)) for side in pixels_HWC.shape[:2])
-    return pixels_HWC[top : top + PATCH_PX, left : left + PATCH_PX].copy()
-
-
-@dataclass(frozen=True)
-class ShiftFit:
-    """A fitted shift and how far to trust it. Distances are in grey levels: 1-D Wasserstein over photographs, averaged over
-    ``LEVELS`` (for pairs: absolute differences of pixels)."""
-
-    shift: PhotoShift
-    form: str
-    """The parameters that the data call for, joined by ``+``; the others are left at the identity. ``none``: no shift."""
-    gain_spread: float
-    """Standard deviations over bootstrap samples of photographs, all three parameters left free: how well they can be told
-    apart, so those of a simpler ``form`` are surer than this."""
-    offset_spread: float
-    gamma_spread: float
-    distance_before: float
-    distance_after: float
-    distance_noise: float
-    """What two samples of this size differ by with no shift between them; a larger ``distance_after`` is a drift in
-    content, or a shift that varies between photographs."""
-    ref_quality: int
-    """Median JPEG quality; 0 without JPEGs."""
-    target_quality: int
-    num_ref: int
-    num_target: int
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-
-def _curve(params_K: Sequence[float] | Floats, values: Floats) -> Floats:
+def bend_levels(params_K: Sequence[float] | Floats, values: Floats) -> Floats:
     log_gain, offset, log_gamma = params_K
     curve = 255.0 * (offset + math.exp(log_gain) * (values / 255.0) ** math.exp(log_gamma))
     return np.asarray(np.clip(curve, 0.0, 255.0))
 
 
-def _to_vector(shift: PhotoShift) -> Floats:
+def to_vector(shift: PhotoShift) -> Floats:
     return np.array([math.log(shift.gain), shift.offset / 255.0, math.log(shift.gamma)])
 
 
-def _to_shift(params_K: Floats, jpeg_quality: int) -> PhotoShift:
+def to_shift(params_K: Floats, jpeg_quality: int) -> PhotoShift:
     gain, gamma = np.exp(params_K[[0, 2]])
     return PhotoShift(round(float(gain), 4), round(float(255.0 * params_K[1]), 2), round(float(gamma), 4), jpeg_quality)
-
-
-def _solve(form: tuple[int, ...], x: Floats, y: Floats, weight: Floats, starts: Floats) -> Floats:
-    """Robust least squares of y against curve(x) over the parameters of a form, the best over several starts."""
-    free = list(form)
-
-    def residuals(free_params: Floats) -> Floats:
-        params_K = np.zeros(3)
-        params_K[free] = free_params
-        misfit = (_curve(params_K, x) - y).ravel()
-        return np.concatenate([weight @ misfit if weight.ndim else weight * misfit, free_params / _RIDGE_K[free]])
-
-    best_K = np.zeros(3)
-    if free:
-        low, high = _LOW_K[free], _HIGH_K[free]
-        options = {"bounds": (low, high), "x_scale": _SCALE_K[free], "loss": "soft_l1", "f_scale": 3.0}
-        fits = [least_squares(residuals, np.clip(start[free], low, high), **options) for start in np.atleast_2d(starts)]
-        best_K[free] = min(fits, key=lambda fit: float(fit.cost)).x
-    return best_K
-
-
-def _tables(sample: PixelSample, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """(M,) quantiles over photographs of the quantiles within, and (B, M) of bootstrap samples of photographs."""
-    draws = rng.integers(0, len(sample), (NUM_BOOTSTRAP, len(sample)))
-    return _flat_table(sample.quantiles_NU), np.array([_flat_table(sample.quantiles_NU[draw]) for draw in draws])
-
-
-def _flat_table(quantiles_NU: Floats) -> Floats:
-    return _quantiles_down(quantiles_NU, PHOTO_LEVELS).ravel()
-
-
-def fit_shift(reference: PixelSample, target: PixelSample, *, seed: int = 0) -> ShiftFit:
-    """Fits the shift that makes the reference photographs' values distributed like the target's.
-
-    Each quantile (over photographs) of each quantile (within them) is a point of the curve; the points are weighted by the
-    inverse of their covariance, so that content in which the two sets differ by chance counts little. The simplest form
-    that agrees with the unrestricted curve is taken: by the Wald statistic, under the bootstrap's covariance, with a price
-    of log(number of photographs) per parameter as in BIC (Schwarz 1978).
-
-    Args:
-        reference: The set to be shifted.
-        target: The set to be like.
-        seed: Of the bootstrap.
-
-    Raises:
-        DataError: Fewer than 10 readable photographs on a side.
-    """
-    for name, sample in (("reference", reference), ("target", target)):
-        if len(sample) < MIN_PHOTOS:
-            raise DataError(f"shift: {len(sample)} readable photographs in the {name} set; allowed: {MIN_PHOTOS} or more")
-    rng = np.random.default_rng(seed)
-    (ref_M, ref_BM), (target_M, target_BM) = _tables(reference, rng), _tables(target, rng)
-    params_K, smear_M = np.zeros(3), np.zeros_like(ref_M)
-    for step in range(_MAX_STEPS):
-        weight_MM = _weigh(params_K, ref_BM, target_BM)
-        last_K = params_K
-        params_K = _solve(_FULL, ref_M, target_M - smear_M, weight_MM, last_K if step else _STARTS)
-        smear_M = _simulate_smear(params_K, reference.patches, target.jpeg_quality_N)
-        if step and np.abs((params_K - last_K) / _SCALE_K).max() < 0.02:
-            break
-    resampled = zip(ref_BM, target_BM - smear_M, strict=True)
-    covariance_KK = np.cov(np.array([_solve(_FULL, x, y, weight_MM, params_K) for x, y in resampled]).T)
-    form = _choose_form(params_K, covariance_KK, min(len(reference), len(target)))
-    chosen_K = _solve(form, ref_M, target_M - smear_M, weight_MM, np.array([params_K, np.zeros(3)]))
-    noise = _curve(params_K, ref_BM) - _curve(params_K, ref_M) - (target_BM - target_M)
-    distances = (ref_M - target_M, _curve(chosen_K, ref_M) + smear_M - target_M, noise)
-    return _describe(chosen_K, form, covariance_KK, distances, (reference.jpeg_quality_N, target.jpeg_quality_N))
-
-
-def _weigh(params_K: Floats, ref_BM: Floats, target_BM: Floats) -> Floats:
-    """(M, M) square root of the inverse of the covariance of the points."""
-    shifted_BM = _curve(params_K, ref_BM)
-    covariance_MM = sum(np.cov(table_BM.T, bias=True) for table_BM in (shifted_BM, target_BM))
-    variance_M, basis_MM = np.linalg.eigh(covariance_MM + _POINT_ERROR**2 * np.eye(len(ref_BM[0])))
-    return np.asarray((basis_MM / np.sqrt(variance_M)) @ basis_MM.T)
-
-
-def _simulate_smear(params_K: Floats, patches: Sequence[NDArray[np.uint8]], jpeg_quality_N: NDArray[np.int64]) -> Floats:
-    """(M,) what compression adds to the curve at the target's qualities; 0 where the target is not mostly JPEG."""
-    if not patches or np.median(jpeg_quality_N) < 1:
-        return np.zeros(len(PHOTO_LEVELS) * len(LEVELS))
-    qualities = np.quantile(jpeg_quality_N[jpeg_quality_N > 0], (np.arange(len(patches)) + 0.5) / len(patches)).astype(int)
-    plain, compressed = [], []
-    for patch, quality in zip(patches, np.random.default_rng(0).permutation(qualities), strict=True):
-        shifted = apply_shift(Image.fromarray(patch), _to_shift(params_K, int(quality)))
-        compressed.append(_quantiles(np.asarray(shifted)))
-        plain.append(_curve(params_K, _quantiles(patch)))
-    return _flat_table(np.array(compressed)) - _flat_table(np.array(plain))
-
-
-def _choose_form(params_K: Floats, covariance_KK: Floats, num_photos: int) -> tuple[int, ...]:
-    covariance_KK = covariance_KK + np.diag(_ERROR_K**2)
-
-    def price(form: tuple[int, ...]) -> float:
-        fixed = [k for k in _FULL if k not in form]
-        wald = params_K[fixed] @ np.linalg.solve(covariance_KK[np.ix_(fixed, fixed)], params_K[fixed]) if fixed else 0.0
-        return float(wald) + len(form) * math.log(num_photos)
-
-    return min(_FORMS, key=price)
-
-
-def _describe(
-    params_K: Floats,
-    form: tuple[int, ...],
-    covariance_KK: Floats,
-    distances: Sequence[Floats],
-    qualities: tuple[NDArray[np.int64], NDArray[np.int64]],
-) -> ShiftFit:
-    spread_K = np.sqrt(np.diag(covariance_KK)) * [1.0, 255.0, 1.0] * np.exp(params_K * [1.0, 0.0, 1.0])
-    before, after, noise = (float(np.abs(distance).mean()) for distance in distances)
-    ref_quality, target_quality = (int(np.median(q[q > 0])) if (q > 0).any() else 0 for q in qualities)
-    return ShiftFit(
-        shift=_to_shift(params_K, target_quality if _qualities_differ(*qualities) else 0),
-        form="+".join(_NAMES[k] for k in form) or "none",
-        gain_spread=float(spread_K[0]),
-        offset_spread=float(spread_K[1]),
-        gamma_spread=float(spread_K[2]),
-        distance_before=before,
-        distance_after=after,
-        distance_noise=noise,
-        ref_quality=ref_quality,
-        target_quality=target_quality,
-        num_ref=len(qualities[0]),
-        num_target=len(qualities[1]),
-    )
-
-
-def _qualities_differ(ref_N: NDArray[np.int64], target_N: NDArray[np.int64]) -> bool:
-    ref_N, target_N = ref_N[ref_N > 0], target_N[target_N > 0]
-    if min(len(ref_N), len(target_N)) < MIN_PAIRS:
-        return False
-    test = ks_2samp(ref_N, target_N, method="exact" if len(ref_N) + len(target_N) < 50 else "asymp")
-    return bool(test.pvalue < 0.01 and test.statistic >= _MIN_QUALITY_DISTANCE)
-
-
-def fit_shift_from_pairs(
-    pairs: Sequence[tuple[Path, Path]], *, seed: int = 0, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
-) -> ShiftFit | None:
-    """Reads the curve off pairs (reference, target) that show the same picture at the same size, pixel by pixel.
-
-    The result is the median over pairs, each fitted by itself with a robust loss: neither a date printed into a photograph
-    nor a photograph that was shifted more than others bends it. ``distance_noise`` is what each pair's own curve leaves
-    over, so that a larger ``distance_after`` means that photographs were shifted by different amounts.
-
-    Args:
-        pairs: Files (reference, target).
-        seed: Of the bootstrap over pairs.
-        max_megapixels: Larger photographs count as damaged.
-
-    Returns:
-        None with fewer than 5 pairs that can be read, have one size and agree (rank correlation of their values).
-    """
-    usable = [pair for pair in (_read_pair(*files, max_megapixels) for files in pairs) if pair is not None]
-    if len(usable) < MIN_PAIRS:
-        return None
-    weight = np.asarray(1.0 / _PAIR_ERROR)
-    own_BK = np.array([_solve(_FULL, x, y, weight, _STARTS) for x, y, _ in usable])
-    draws = np.random.default_rng(seed).integers(0, len(usable), (NUM_BOOTSTRAP, len(usable)))
-    form = _choose_form(np.median(own_BK, axis=0), np.cov(np.median(own_BK[draws], axis=1).T), len(usable))
-    chosen_BK = np.array([_solve(form, x, y, weight, own) for (x, y, _), own in zip(usable, own_BK, strict=True)])
-    params_K = np.median(chosen_BK, axis=0)
-    x_BN, y_BN = (np.array([pair[side] for pair in usable]) for side in (0, 1))
-    noise = np.array([_curve(own, x) - y for (x, y, _), own in zip(usable, own_BK, strict=True)])
-    qualities = np.array([pair[2] for pair in usable])
-    covariance_KK = np.cov(np.median(own_BK[draws], axis=1).T)
-    distances = (x_BN - y_BN, _curve(params_K, x_BN) - y_BN, noise)
-    return _describe(params_K, form, covariance_KK, distances, (qualities[:, 0], qualities[:, 1]))
-
-
-def _read_pair(first: Path, second: Path, max_megapixels: float) -> tuple[Floats, Floats, tuple[int, ...]] | None:
-    """Values at the same places of both, (4096,) each, and the two JPEG qualities."""
-    try:
-        (first_HWC, first_quality), (second_HWC, second_quality) = (_read(path, max_megapixels) for path in (first, second))
-    except DataError:
-        return None
-    if first_HWC.shape != second_HWC.shape:
-        return None
-    flat = [_stride(pixels_HWC).ravel() for pixels_HWC in (first_HWC, second_HWC)]
-    places = np.linspace(0, len(flat[0]) - 1, _PIXELS_PER_PHOTO).astype(int)
-    x, y = (values[places].astype(np.float64) for values in flat)
-    # A photograph of one grey has no ranks; its correlation is NaN.
-    if not min(np.ptp(x), np.ptp(y)) or spearmanr(x, y).statistic < _MIN_RANK_CORRELATION:
-        return None
-    return x, y, (first_quality, second_quality)
