@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hectocar.errors import DataError
 from hectocar.photos import scan as scan_module
 from hectocar.photos.scan import PhotoScan, scan_files
 from pictures import encode, make_picture, save
@@ -120,6 +121,24 @@ def test_the_number_of_threads_does_not_matter(data: Path, monkeypatch: pytest.M
     """One, two and five threads give the same rows in the order asked for."""
     monkeypatch.setenv("HECTOCAR_CACHE", "off")
     assert answers(scan(data, num_workers=1)) == answers(scan(data, num_workers=2)) == answers(scan(data, num_workers=5))
+
+
+def test_processes_answer_as_threads_do(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From some number of photographs on the work is done by processes: the rows are the same."""
+    monkeypatch.setenv("HECTOCAR_CACHE", "off")
+    expected = answers(scan(data))
+    monkeypatch.setattr(scan_module, "PROCESSES_FROM", 2)
+    assert answers(scan(data)) == expected
+
+
+def test_a_killed_process_is_a_message_and_loses_no_work(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that dies (memory, a crash in a decoder) ends the scan with advice; the next scan goes on."""
+    monkeypatch.setattr(scan_module, "PROCESSES_FROM", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(scan_module, "_ignore_interrupt", lambda: os._exit(9))
+        with pytest.raises(DataError, match=r"was killed .*--workers 1"):
+            scan(data)
+    assert len(scan(data)) == len(NAMES)
 
 
 def test_an_interrupted_scan_goes_on(data: Path) -> None:

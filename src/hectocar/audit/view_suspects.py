@@ -26,10 +26,10 @@ Box = tuple[float, float, float, float]
 NO_CAR, PART_ONLY, ROTATED = "no_car", "part_only", "rotated"
 """Kinds of suspects."""
 NUM_TAUGHT = 400
-"""Sampled photographs that are cut and turned at most: 300 found 27 of 27 seen by eye in 6,347 within the first 28."""
+"""Sampled photographs that are cut and turned at most: 27 of the first 28 in 6,347 showed no car or a part of one."""
 OUTLIER_WEIGHT = 1.0
-"""Of the distance to all others beside the detector. It finds what no crop resembles: two in three pictures of other things
-than cars ranked among the first 50 without it, all with a weight of 1 or 1.5."""
+"""Of the distance to all others beside the detector. It finds what no crop resembles: of 18 pictures of other things than
+cars, hidden among 6,347 photographs, 12 ranked among the first 50 without it and 15 with it."""
 PART_AREA, WHOLE_AREA = (0.04, 0.2), (0.6, 1.0)
 """Share of the photograph that a close-up and an ordinary crop show."""
 EDGE_STRIPS: tuple[Box, ...] = ((0.0, 0.0, 0.22, 0.28), (0.78, 0.0, 1.0, 0.28), (0.0, 0.0, 1.0, 0.14), (0.0, 0.9, 1.0, 1.0))

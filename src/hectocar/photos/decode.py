@@ -5,6 +5,7 @@ between processes, which costs the usual loader more than half of what its worke
 """
 
 import io
+import math
 import os
 import warnings
 from collections import deque
@@ -99,37 +100,34 @@ def decode_photo(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
         raise DataError(f"damaged photograph: {_reason(error)}") from error
 
 
-def decode_planes(
-    data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, colour_side_px: int
-) -> tuple[Image.Image, Image.Image]:
+def decode_planes(image: Image.Image, data: bytes, *, colour_side_px: int) -> tuple[Image.Image, Image.Image]:
     """Decodes to upright luma at full size and to RGB at a reduced size: enough to measure a photograph, not to show it.
 
     A JPEG gives its luma plane as it is stored (its colour is not decoded at full size); other formats are decoded whole.
 
     Args:
+        image: What ``open_photo`` made of the data; it is used up.
         data: The file's bytes.
-        max_megapixels: Larger photographs are refused before any pixel is decoded.
         colour_side_px: Both sides of the RGB picture have at least this many pixels where the photograph has them.
 
     Returns:
         Pillow images of mode L and RGB.
 
     Raises:
-        DataError: The bytes are not a whole, accepted photograph.
+        DataError: The bytes are not a whole photograph.
     """
-    image = open_photo(data, max_megapixels=max_megapixels)
     if image.format != "JPEG" or image.mode not in ("RGB", "L"):
-        whole = decode_photo(data, max_megapixels=max_megapixels)
+        whole = decode_photo(data, max_megapixels=math.inf)
         return whole.convert("L"), whole.reduce(max(1, min(whole.size) // max(1, colour_side_px)))
+    grey = image.mode == "L"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image.draft("L", image.size)
-            image.load()
-            luma = _upright(image)
+        image.draft("L", image.size)
+        image.load()
+        luma = _upright(image)
     except Exception as error:  # as in decode_photo
         raise DataError(f"damaged photograph: {_reason(error)}") from error
-    return luma, decode_photo(data, max_megapixels=max_megapixels, min_side_px=colour_side_px)
+    colour = luma if grey else decode_photo(data, max_megapixels=math.inf, min_side_px=colour_side_px)
+    return luma, colour.convert("RGB")
 
 
 def _decode_smaller(image: Image.Image, min_side_px: int) -> None:

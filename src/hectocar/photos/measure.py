@@ -6,7 +6,9 @@ colour is then read at an eighth of the size. Legend: H height, W width.
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypedDict
 
 import numpy as np
@@ -18,10 +20,11 @@ from hectocar.photos.decode import DEFAULT_MAX_MEGAPIXELS, decode_planes, open_p
 from hectocar.photos.shift import estimate_jpeg_quality
 
 THUMB_PX = 32
-SHARPNESS_LONG_SIDE_PX = 256
+SMALL_LONG_SIDE_PX = 256
 """Sharpness is read at about this size, so that photographs of different sizes compare."""
 DARK_LEVEL, BRIGHT_LEVEL = 5, 250
 _SATURATION_SIDE_PX = 48
+_SAMPLE_SIDE_PX = 256
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,10 @@ def measure_photo(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
     try:
         image = open_photo(data, max_megapixels=max_megapixels)
         facts = _read_header(image)
-        luma, colour = decode_planes(data, max_megapixels=max_megapixels, colour_side_px=_SATURATION_SIDE_PX)
+        luma, colour = decode_planes(image, data, colour_side_px=_SATURATION_SIDE_PX)
     except DataError as error:
         return Measurement(sha1=sha1, num_bytes=len(data), problem=str(error))
-    luma_HW = np.asarray(luma)
+    small = luma.reduce(max(1, round(max(luma.size) / SMALL_LONG_SIDE_PX)))
     return Measurement(
         sha1=sha1,
         pixel_sha1=hashlib.sha1(f"{luma.width}x{luma.height}\n".encode() + luma.tobytes()).hexdigest(),
@@ -81,10 +84,10 @@ def measure_photo(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
         jpeg_quality=facts.jpeg_quality,
         width_px=luma.width,
         height_px=luma.height,
-        saturation=_saturation(np.asarray(colour)),
-        sharpness=_sharpness(luma),
-        thumb=luma.resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX).tobytes(),
-        **_photometry(luma_HW),
+        saturation=_saturation(colour),
+        sharpness=_sharpness(np.asarray(small, dtype=np.float32)),
+        thumb=small.resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX).tobytes(),
+        **_photometry(luma),
     )
 
 
@@ -106,7 +109,7 @@ def _read_header(image: Image.Image) -> _Header:
         format=image.format or "",
         mode=image.mode,
         exif_orientation=orientation if 1 <= orientation <= 8 else 1,
-        jpeg_quality=estimate_jpeg_quality(tables) if tables else 0,
+        jpeg_quality=_quality(tuple((number, tuple(values)) for number, values in tables.items())) if tables else 0,
     )
 
 
@@ -117,8 +120,10 @@ class _Photometry(TypedDict):
     bright_share: float
 
 
-def _photometry(luma_HW: NDArray[np.uint8]) -> _Photometry:
-    counts = np.bincount(luma_HW.ravel()[:: max(1, luma_HW.size // 65536)], minlength=256)
+def _photometry(luma: Image.Image) -> _Photometry:
+    # Sampled, not averaged: the ends of the scale must stay what they are.
+    size = (min(_SAMPLE_SIDE_PX, luma.width), min(_SAMPLE_SIDE_PX, luma.height))
+    counts = np.array(luma.resize(size, Image.Resampling.NEAREST).histogram(), dtype=np.float64)
     share, levels = counts / counts.sum(), np.arange(256)
     mean = float(share @ levels)
     return _Photometry(
@@ -129,17 +134,26 @@ def _photometry(luma_HW: NDArray[np.uint8]) -> _Photometry:
     )
 
 
-def _saturation(colour_HWC: NDArray[np.uint8]) -> float:
-    high = colour_HWC.max(axis=2).astype(np.float32)
-    low = colour_HWC.min(axis=2)
-    return float(np.mean((high - low) / np.maximum(high, 1.0)))
+def _saturation(colour: Image.Image) -> float:
+    counts = np.array(colour.convert("HSV").getchannel("S").histogram(), dtype=np.float64)
+    return float(counts @ np.arange(256) / (255.0 * counts.sum()))
 
 
-def _sharpness(luma: Image.Image) -> float:
-    factor = max(1, round(max(luma.size) / SHARPNESS_LONG_SIDE_PX))
-    small = np.asarray(luma.reduce(factor) if factor > 1 else luma, dtype=np.float32)
-    if min(small.shape) < 3:
+def _sharpness(small_HW: NDArray[np.float32]) -> float:
+    if min(small_HW.shape) < 3:
         return 0.0
-    centre = small[1:-1, 1:-1]
-    laplacian = small[:-2, 1:-1] + small[2:, 1:-1] + small[1:-1, :-2] + small[1:-1, 2:] - 4.0 * centre
-    return float(laplacian.std() / max(float(centre.std()), 1.0))
+    centre = small_HW[1:-1, 1:-1]
+    laplacian = small_HW[:-2, 1:-1] + small_HW[2:, 1:-1] + small_HW[1:-1, :-2] + small_HW[1:-1, 2:] - 4.0 * centre
+    return _deviation(laplacian) / max(_deviation(centre), 1.0)
+
+
+def _deviation(values_HW: NDArray[np.float32]) -> float:
+    # Two dot products: numpy's std makes three passes and as many copies.
+    flat = (values_HW - values_HW.mean()).ravel()
+    return math.sqrt(float(flat @ flat) / flat.size)
+
+
+@lru_cache(maxsize=256)
+def _quality(tables: tuple[tuple[int, tuple[int, ...]], ...]) -> int:
+    # A data set has few kinds of tables, and each takes longer to recognise than a thumbnail to make.
+    return estimate_jpeg_quality({number: list(values) for number, values in tables})

@@ -9,9 +9,13 @@ once lose nothing but time.
 import dataclasses
 import hashlib
 import os
+import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,9 @@ from hectocar.photos.decode import count_workers, read_photo_bytes
 from hectocar.photos.measure import THUMB_PX, Measurement, measure_photo
 from hectocar.tables import normalize_name
 
-CACHE_VERSION = "hectocar-scan-1"
+PROCESSES_FROM = 1000
+"""Photographs to measure from which on processes pay."""
+CACHE_VERSION = "hectocar-scan-2"
 """Raise it whenever a measurement changes its meaning."""
 _FIELDS = tuple(field.name for field in dataclasses.fields(Measurement))
 
@@ -94,16 +100,19 @@ def scan_files(
     if on_photo and done:
         on_photo(done, len(paths))
 
-    def measure(k: int) -> Measurement:
-        return measure_file(root / paths[k], max_megapixels)
-
-    pool = ThreadPoolExecutor(count_workers(num_workers), thread_name_prefix="scan")
+    pool = _build_pool(len(todo), count_workers(num_workers))
+    files, chunk = [root / paths[k] for k in todo], 64 if isinstance(pool, ProcessPoolExecutor) else 1
     try:
-        for k, row in zip(todo, pool.map(measure, todo), strict=True):
+        for k, row in zip(todo, pool.map(measure_file, files, repeat(max_megapixels), chunksize=chunk), strict=True):
             rows[k] = row
             done += 1
             if on_photo:
                 on_photo(done, len(paths))
+    except BrokenProcessPool as error:
+        raise DataError(
+            f"{root}: a process that measures photographs was killed (often for want of memory, or by a file that crashes the "
+            "decoder); with --workers 1 the scan runs in this process and goes on where it stopped"
+        ) from error
     finally:  # an interrupted scan goes on where it stopped
         pool.shutdown(wait=True, cancel_futures=True)
         if todo and cache:
@@ -113,6 +122,21 @@ def scan_files(
             _write_cache(cache, {**_still_there(root, known, found), **found})
     measured = tuple(row for row in rows if row is not None)
     return PhotoScan(root, tuple(map(normalize_name, paths)), tuple(paths), measured, len(paths) - len(todo))
+
+
+def _build_pool(num_todo: int, num_workers: int) -> Executor:
+    """Processes for many photographs, threads for few.
+
+    A measurement is a dozen short calls that each give the interpreter's lock away and wait for it again: two threads
+    keep 1.4 cores busy, two processes 2. Forked as torch's loaders are: spawned ones would run a user's script again.
+    """
+    if num_workers == 1 or num_todo < PROCESSES_FROM:
+        return ThreadPoolExecutor(num_workers, thread_name_prefix="scan")
+    return ProcessPoolExecutor(num_workers, mp_context=get_context("fork"), initializer=_ignore_interrupt)
+
+
+def _ignore_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and stops the workers
 
 
 def measure_file(file: Path, max_megapixels: float) -> Measurement:
