@@ -15,7 +15,7 @@ from hectocar.artifacts import read_json, write_json
 from hectocar.errors import DataError
 from hectocar.photos.pixel_sample import LEVELS, PixelSample, sample_pixels
 from hectocar.photos.shift import PhotoShift, apply_shift, estimate_jpeg_quality
-from hectocar.photos.shift_fit import MIN_PHOTOS, ShiftFit, fit_shift, fit_shift_from_pairs
+from hectocar.photos.shift_fit import MIN_PHOTOS, ShiftFit, fit_shift
 from pictures import make_picture
 
 SHIFTS = st.builds(PhotoShift, st.floats(0.05, 10.0), st.floats(-255.0, 255.0), st.floats(0.1, 10.0), st.integers(0, 100))
@@ -244,51 +244,6 @@ def test_too_few_or_empty_photographs(reference: PixelSample, tmp_path: Path) ->
     for path in files:
         Image.new("RGB", (20, 20), (60, 60, 60)).save(path)
     assert fit_shift(grey, sample_pixels(files)).shift.tone_curve()[100] == pytest.approx(60, abs=2)
-
-
-def write_pairs(folder: Path, shifts: list[PhotoShift]) -> list[tuple[Path, Path]]:
-    pairs = []
-    for k, shift in enumerate(shifts):
-        photo = make_photo(1000 + k)
-        write_jpeg(folder / f"a{k}.jpg", photo, 90)
-        shifted = apply_shift(photo, PhotoShift(shift.gain, shift.offset, shift.gamma))
-        pairs.append((folder / f"a{k}.jpg", write_jpeg(folder / f"b{k}.jpg", shifted, shift.jpeg_quality)))
-    return pairs
-
-
-@pytest.mark.parametrize(
-    "true",
-    [PhotoShift(0.6, 0.0, 1.0, 45), PhotoShift(1.1, -30.0, 0.8, 70), PhotoShift(0.8, 15.0, 1.4, 45)],
-    ids=PhotoShift.describe,
-)
-def test_known_pairs_show_the_curve(true: PhotoShift, tmp_path: Path) -> None:
-    """Eight pairs suffice; a stamp, a damaged file, another picture and another size among them do no harm."""
-    pairs = write_pairs(tmp_path, [true] * 11)
-    stamped = np.array(Image.open(pairs[0][1]))
-    stamped[70:90, 10:60] = (255, 120, 0)
-    write_jpeg(pairs[0][1], Image.fromarray(stamped), true.jpeg_quality)
-    pairs[1][0].write_bytes(b"")
-    write_jpeg(pairs[2][1], make_photo(2000), true.jpeg_quality)
-    write_jpeg(pairs[3][1], Image.open(pairs[3][1]).resize((60, 48)), true.jpeg_quality)
-    fit = fit_shift_from_pairs(pairs)
-    assert fit is not None
-    assert (fit.num_ref, fit.shift.jpeg_quality) == (8, true.jpeg_quality)
-    assert_recovered(fit, true, 2.0)
-    assert fit.distance_after < 0.3 * fit.distance_before
-
-
-def test_pairs_shifted_by_different_amounts_give_their_median(tmp_path: Path) -> None:
-    """As cars196's test set is made: each photograph darkened by an amount of its own. The distance left says so."""
-    pairs = write_pairs(
-        tmp_path, [PhotoShift(offset=offset, jpeg_quality=90) for offset in (-25, -32, -38, -40, -42, -45, -60)]
-    )
-    fit = fit_shift_from_pairs(pairs)
-    assert fit is not None
-    assert (fit.form, fit.shift.jpeg_quality) == ("offset", 0)
-    assert fit.shift.offset == pytest.approx(-40.0, abs=2.0)
-    assert fit.distance_after > 1.5 * fit.distance_noise
-    assert fit_shift_from_pairs(pairs[:4]) is None
-    assert fit_shift_from_pairs([]) is None
 
 
 @pytest.mark.realdata

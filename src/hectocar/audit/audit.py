@@ -109,7 +109,7 @@ def audit_photos(
         decisions=tuple(decisions),
         unavailable=unavailable,
         num_label_errors=num_label_errors,
-        drift=measure_drift(scan, labels, links, embeddings, config, progress),
+        drift=measure_drift(scan, labels, embeddings, config, progress),
         notes=(f"embeddings: {embedder.source}",) if embedder else (),
     )
     write_audit(report, out, progress)

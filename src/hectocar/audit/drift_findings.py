@@ -1,8 +1,5 @@
 """The drift from the training to the test photographs, and the shift that makes the one like the other."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,10 +7,9 @@ from hectocar.audit.report import DriftReport
 from hectocar.config import DataConfig
 from hectocar.errors import DataError
 from hectocar.photos.drift import compare_quantities, two_sample_auc
-from hectocar.photos.duplicates import DuplicateLink
 from hectocar.photos.pixel_sample import sample_pixels
 from hectocar.photos.scan import PhotoScan
-from hectocar.photos.shift_fit import ShiftFit, fit_shift, fit_shift_from_pairs
+from hectocar.photos.shift_fit import ShiftFit, fit_shift
 from hectocar.progress import Progress, count_with
 
 MEASURED = (
@@ -26,7 +22,6 @@ _SEED = 2025
 def measure_drift(
     scan: PhotoScan,
     label_N: NDArray[np.int64],
-    links: Sequence[DuplicateLink],
     embeddings_ND: NDArray[np.float32] | None,
     config: DataConfig,
     progress: Progress,
@@ -36,7 +31,6 @@ def measure_drift(
     Args:
         scan: Training and test photographs.
         label_N: Class of each row, -1 for the test set.
-        links: Duplicates; a picture that lies in both sets shows the tone curve directly.
         embeddings_ND: One row per photograph, or None.
         config: Limits and threads.
         progress: Receives bars.
@@ -54,7 +48,7 @@ def measure_drift(
     separation = None
     if embeddings_ND is not None and min(len(train), len(test)) >= 10:
         separation = two_sample_auc(embeddings_ND[train], embeddings_ND[test], seed=_SEED)
-    shift, source = _fit(scan, label_N, (train, test), links, config, progress)
+    shift, source = _fit(scan, (train, test), config, progress)
     return DriftReport(quantities, shift, source, separation)
 
 
@@ -71,22 +65,13 @@ def _columns(scan: PhotoScan) -> dict[str, NDArray[np.float64]]:
 
 
 def _fit(
-    scan: PhotoScan,
-    label_N: NDArray[np.int64],
-    sides: tuple[NDArray[np.int64], NDArray[np.int64]],
-    links: Sequence[DuplicateLink],
-    config: DataConfig,
-    progress: Progress,
+    scan: PhotoScan, sides: tuple[NDArray[np.int64], NDArray[np.int64]], config: DataConfig, progress: Progress
 ) -> tuple[ShiftFit | None, str]:
     files = scan.files()
-    pairs = _shared_pictures(files, label_N, links)
-    from_pairs = fit_shift_from_pairs(pairs, seed=_SEED, max_megapixels=config.max_megapixels) if pairs else None
-    if from_pairs is not None:
-        return from_pairs, f"{from_pairs.num_ref} pictures that lie in both sets"
     samples = [
         sample_pixels(
-            [files[k] for k in side], seed=_SEED, max_megapixels=config.max_megapixels, num_workers=config.num_workers,
-            on_photo=count_with(progress, f"sampling the pixels of the {name} photographs"),
+            [files[k] for k in side], seed=_SEED, max_megapixels=config.max_megapixels,
+            num_workers=config.num_workers, on_photo=count_with(progress, f"sampling the pixels of the {name} photographs"),
         )
         for side, name in zip(sides, ("training", "test"), strict=True)
     ]  # fmt: skip
@@ -95,14 +80,3 @@ def _fit(
     except DataError as error:  # too few photographs for a fit are no reason to give no audit
         return None, str(error)
     return fit, f"the pixels of {fit.num_ref} training and {fit.num_target} test photographs"
-
-
-def _shared_pictures(
-    files: Sequence[Path], label_N: NDArray[np.int64], links: Sequence[DuplicateLink]
-) -> list[tuple[Path, Path]]:
-    pairs = []
-    for link in links:
-        train, test = (link.first, link.second) if label_N[link.first] >= 0 else (link.second, link.first)
-        if label_N[train] >= 0 > label_N[test] and link.how == "near" and "mirrored" not in link.detail:
-            pairs.append((files[train], files[test]))
-    return pairs

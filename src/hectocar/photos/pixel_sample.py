@@ -21,7 +21,7 @@ LEVELS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, *(k / 20 for k in range(
 LEVELS += (0.995, 0.998)
 """Quantile levels within a photograph: dense at the ends, where white and black show gain and offset best."""
 NUM_PATCHES, PATCH_PX = 150, 256
-PIXELS_PER_PHOTO = 4096
+_PIXELS_PER_PHOTO = 4096
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def sample_pixels(
 
     def read(rank: int) -> tuple[Floats, int, NDArray[np.uint8] | None] | None:
         try:
-            pixels_HWC, quality = read_pixels(files[order[rank]], max_megapixels)
+            pixels_HWC, quality = _read_pixels(files[order[rank]], max_megapixels)
         except DataError:
             return None
         patch = _cut_patch(pixels_HWC, np.random.default_rng((seed, rank))) if rank < NUM_PATCHES else None
@@ -86,21 +86,21 @@ def sample_pixels(
     )
 
 
-def read_pixels(path: Path, max_megapixels: float) -> tuple[NDArray[np.uint8], int]:
+def _read_pixels(path: Path, max_megapixels: float) -> tuple[NDArray[np.uint8], int]:
     """(H, W, 3) at full resolution, and the JPEG quality; 0 where it is no JPEG."""
     data = read_photo_bytes(path)
     tables = getattr(open_photo(data, max_megapixels=max_megapixels), "quantization", None)
     return np.asarray(decode_photo(data, max_megapixels=max_megapixels)), estimate_jpeg_quality(tables or {})
 
 
-def stride_pixels(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _stride(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     # Odd, so that the places within JPEG's blocks of 8 x 8 take turns.
-    step = int(math.sqrt(pixels_HWC.shape[0] * pixels_HWC.shape[1] / PIXELS_PER_PHOTO)) | 1
+    step = int(math.sqrt(pixels_HWC.shape[0] * pixels_HWC.shape[1] / _PIXELS_PER_PHOTO)) | 1
     return pixels_HWC[min(step, pixels_HWC.shape[0]) // 2 :: step, min(step, pixels_HWC.shape[1]) // 2 :: step].reshape(-1, 3)
 
 
 def photo_quantiles(pixels_HWC: NDArray[np.uint8]) -> Floats:
-    return quantiles_down(stride_pixels(pixels_HWC).reshape(-1, 1), np.array(LEVELS))[:, 0]
+    return quantiles_down(_stride(pixels_HWC).reshape(-1, 1), np.array(LEVELS))[:, 0]
 
 
 def quantiles_down(values: NDArray[Any], levels: Floats) -> Floats:

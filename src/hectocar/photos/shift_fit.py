@@ -1,10 +1,10 @@
-"""Fits the shift between two sets of photographs, from their distributions or from pictures that lie in both.
+"""Fits the shift between two sets of photographs from the distributions of their values.
 
 A rising curve carries quantiles into quantiles: the table of quantiles of the one set, passed through the true curve, is
 that of the other, and clipping at 0 and 255 is a part of the curve. The compression after it is not. It smears values away
 from 0 and 255, which alone made offsets of -25 into -11, so the fit shifts and compresses patches of the reference set and
 takes what that moves into account (method of simulated moments, McFadden 1989). Legend: N photographs, U quantile levels
-within a photograph, P over photographs, M = P * U points of the curve, B bootstrap samples or pairs, K parameters (log
+within a photograph, P over photographs, M = P * U points of the curve, B bootstrap samples, K parameters (log
 gain, offset / 255, log gamma).
 """
 
@@ -13,25 +13,20 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.optimize import least_squares
-from scipy.stats import ks_2samp, spearmanr
+from scipy.stats import ks_2samp
 
 from hectocar.errors import DataError
-from hectocar.photos.decode import DEFAULT_MAX_MEGAPIXELS
 from hectocar.photos.pixel_sample import (
     LEVELS,
-    PIXELS_PER_PHOTO,
     PixelSample,
     photo_quantiles,
     quantiles_down,
-    read_pixels,
-    stride_pixels,
 )
 from hectocar.photos.shift import Floats, PhotoShift, apply_shift, bend_levels, to_shift
 
@@ -52,15 +47,15 @@ _ERROR_K = np.array([0.004, 0.6 / 255, 0.006])
 """Error of the parameters that more photographs do not remove."""
 _RIDGE_K = np.array([2.0, 1.0, 2.0])
 """Pull to the identity: felt only where the photographs say nothing, as with sets of one grey each."""
-_PAIR_ERROR = 4.0
-_MIN_RANK_CORRELATION = 0.9
+_PRICE = 2.0
+"""Times BIC's price: the bootstrap's spread is too small by about half where the sets' contents differ."""
 _MIN_QUALITY_DISTANCE = 0.3
 
 
 @dataclass(frozen=True)
 class ShiftFit:
     """A fitted shift and how far to trust it. Distances are in grey levels: 1-D Wasserstein over photographs, averaged over
-    ``LEVELS`` (for pairs: absolute differences of pixels)."""
+    ``LEVELS``."""
 
     shift: PhotoShift
     form: str
@@ -179,7 +174,7 @@ def _choose_form(params_K: Floats, covariance_KK: Floats, num_photos: int) -> tu
     def price(form: tuple[int, ...]) -> float:
         fixed = [k for k in _FULL if k not in form]
         wald = params_K[fixed] @ np.linalg.solve(covariance_KK[np.ix_(fixed, fixed)], params_K[fixed]) if fixed else 0.0
-        return float(wald) + len(form) * math.log(num_photos)
+        return float(wald) + len(form) * _PRICE * math.log(num_photos)
 
     return min(_FORMS, key=price)
 
@@ -216,56 +211,3 @@ def _qualities_differ(ref_N: NDArray[np.int64], target_N: NDArray[np.int64]) -> 
         return False
     test = ks_2samp(ref_N, target_N, method="exact" if len(ref_N) + len(target_N) < 50 else "asymp")
     return bool(test.pvalue < 0.01 and test.statistic >= _MIN_QUALITY_DISTANCE)
-
-
-def fit_shift_from_pairs(
-    pairs: Sequence[tuple[Path, Path]], *, seed: int = 0, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
-) -> ShiftFit | None:
-    """Reads the curve off pairs (reference, target) that show the same picture at the same size, pixel by pixel.
-
-    The result is the median over pairs, each fitted by itself with a robust loss: neither a date printed into a photograph
-    nor a photograph that was shifted more than others bends it. ``distance_noise`` is what each pair's own curve leaves
-    over, so that a larger ``distance_after`` means that photographs were shifted by different amounts.
-
-    Args:
-        pairs: Files (reference, target).
-        seed: Of the bootstrap over pairs.
-        max_megapixels: Larger photographs count as damaged.
-
-    Returns:
-        None with fewer than 5 pairs that can be read, have one size and agree (rank correlation of their values).
-    """
-    usable = [pair for pair in (_read_pair(*files, max_megapixels) for files in pairs) if pair is not None]
-    if len(usable) < MIN_PAIRS:
-        return None
-    weight = np.asarray(1.0 / _PAIR_ERROR)
-    own_BK = np.array([_solve(_FULL, x, y, weight, _STARTS) for x, y, _ in usable])
-    draws = np.random.default_rng(seed).integers(0, len(usable), (NUM_BOOTSTRAP, len(usable)))
-    form = _choose_form(np.median(own_BK, axis=0), np.cov(np.median(own_BK[draws], axis=1).T), len(usable))
-    chosen_BK = np.array([_solve(form, x, y, weight, own) for (x, y, _), own in zip(usable, own_BK, strict=True)])
-    params_K = np.median(chosen_BK, axis=0)
-    x_BN, y_BN = (np.array([pair[side] for pair in usable]) for side in (0, 1))
-    noise = np.array([bend_levels(own, x) - y for (x, y, _), own in zip(usable, own_BK, strict=True)])
-    qualities = np.array([pair[2] for pair in usable])
-    covariance_KK = np.cov(np.median(own_BK[draws], axis=1).T)
-    distances = (x_BN - y_BN, bend_levels(params_K, x_BN) - y_BN, noise)
-    return _describe(params_K, form, covariance_KK, distances, (qualities[:, 0], qualities[:, 1]))
-
-
-def _read_pair(first: Path, second: Path, max_megapixels: float) -> tuple[Floats, Floats, tuple[int, ...]] | None:
-    """Values at the same places of both, (4096,) each, and the two JPEG qualities."""
-    try:
-        (first_HWC, first_quality), (second_HWC, second_quality) = (
-            read_pixels(path, max_megapixels) for path in (first, second)
-        )
-    except DataError:
-        return None
-    if first_HWC.shape != second_HWC.shape:
-        return None
-    flat = [stride_pixels(pixels_HWC).ravel() for pixels_HWC in (first_HWC, second_HWC)]
-    places = np.linspace(0, len(flat[0]) - 1, PIXELS_PER_PHOTO).astype(int)
-    x, y = (values[places].astype(np.float64) for values in flat)
-    # A photograph of one grey has no ranks; its correlation is NaN.
-    if not min(np.ptp(x), np.ptp(y)) or spearmanr(x, y).statistic < _MIN_RANK_CORRELATION:
-        return None
-    return x, y, (first_quality, second_quality)
