@@ -18,6 +18,7 @@ ROOMS = (
     "tables",
     "progress",
     "artifacts",
+    "config_training",
     "config",
     "config_reader",
     "presets",

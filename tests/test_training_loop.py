@@ -20,7 +20,7 @@ from hectocar.network.weights import load_tensors_with_state
 from hectocar.photos.batches import view_photo
 from hectocar.progress import NoProgress
 from hectocar.training.ema import WeightAverage
-from hectocar.training.loop import FoldData, validate
+from hectocar.training.loop import FoldData, Validation, validate
 from hectocar.training.recipe import epoch_plan
 from tiny import change, make_config, make_fold, train, write_photos
 
@@ -101,7 +101,8 @@ def test_the_best_checkpoint_has_the_lowest_log_loss_of_raw_and_average(data: Fo
     assert state == {**best, "inputs_digest": "tiny"}
     network = CarNet(config.network, data.num_classes)
     network.load_state_dict(tensors)
-    again = validate(config, epoch_plan(config, best["epoch"] - 1), data, network, None, NoProgress())["raw"]
+    size_px = epoch_plan(config, best["epoch"] - 1).size_px
+    again = validate(config, size_px, data, {"raw": network}, NoProgress()).results["raw"]
     assert again == {key: best[key] for key in again}
 
 
@@ -112,7 +113,9 @@ def test_the_better_of_raw_and_average_is_chosen(
     """Only the log loss decides between the two, not the accuracy; in a later epoch an equal log loss changes nothing."""
     raw = {"size_px": 32, "log_loss": 1.0 if raw_is_better else 2.0, "top1": 0.0, "top5": 1.0}
     ema = {"size_px": 32, "log_loss": 2.0 if raw_is_better else 1.0, "top1": 1.0, "top5": 1.0}
-    monkeypatch.setattr("hectocar.training.loop.validate", lambda *args: {"raw": dict(raw), "ema": dict(ema)})
+    monkeypatch.setattr(
+        "hectocar.training.loop.validate", lambda *args: Validation({"raw": dict(raw), "ema": dict(ema)}, np.zeros((8, 4)))
+    )
     best = train(make_config(), data, tmp_path)
     assert (best["weights"], best["epoch"]) == ("raw" if raw_is_better else "ema", 1)
     state = load_tensors_with_state(tmp_path / "best.safetensors")[1]
@@ -124,14 +127,14 @@ def test_validation_uses_no_augmentation(data: FoldData) -> None:
     config = make_config()
     network = CarNet(config.network, data.num_classes).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    average, plan = WeightAverage(network, 0.9), epoch_plan(config, 0)
-    first = validate(config, plan, data, network, average, NoProgress())
-    other_epoch = dataclasses.replace(epoch_plan(config, 1), size_px=plan.size_px)
-    assert validate(config, other_epoch, data, network, average, NoProgress()) == first
+    networks = {"raw": network, "ema": WeightAverage(network, 0.9).network}
+    size_px = epoch_plan(config, 0).size_px
+    first = validate(config, size_px, data, networks, NoProgress()).results
+    assert validate(config, size_px, data, networks, NoProgress()).results == first
     assert first["raw"] == first["ema"]
     assert network.training
     assert not find_different(before, network.state_dict())
-    views = np.stack([view_photo(data.files[row].read_bytes(), plan.size_px, "stretch") for row in data.valid_rows])
+    views = np.stack([view_photo(data.files[row].read_bytes(), size_px, "stretch") for row in data.valid_rows])
     labels = torch.from_numpy(data.labels[data.valid_rows])
     with torch.no_grad():
         logits, _ = network.eval()(normalize_batch(torch.from_numpy(views).permute(0, 3, 1, 2), network.pixels))

@@ -234,6 +234,27 @@ def command_demo(args: argparse.Namespace) -> None:
         print(line)
 
 
+def command_ablate(args: argparse.Namespace) -> None:
+    from hectocar.lab.ablation import read_plan, run_ablation
+    from hectocar.lab.ablation_report import save_ablation
+    from hectocar.network.inference import choose_device
+
+    settings = _audit_settings(args)
+    if args.weights is not None:
+        settings.append(f"network.weights={args.weights}")
+    plan = read_plan(args.plan, settings)
+    if args.jobs < 1:
+        raise ConfigError(f"--jobs is {args.jobs}; allowed: 1 or more")
+    with ConsoleProgress() as progress:
+        results = run_ablation(
+            plan, args.data, args.out, device=choose_device(args.device), num_jobs=args.jobs, progress=progress
+        )
+        table = save_ablation(plan, results, args.out)
+    print(plan.title)
+    print_table(table)
+    print(f"{args.out}: table.md, plot.png, runs.csv; mean ± standard error, differences paired by seed and fold")
+
+
 def command_plan(args: argparse.Namespace) -> None:
     from hectocar.training.recipe import plan_rows
 
@@ -332,6 +353,17 @@ def build_parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="the whole path on the showroom, in minutes")
     demo.add_argument("--out", type=Path, default=Path("demo"), metavar="FOLDER")
     demo.set_defaults(run=command_demo)
+
+    ablate = commands.add_parser("ablate", help="train variants x seeds x folds and say which differ")
+    ablate.add_argument("plan", metavar="PLAN", help="a YAML file, or the name of a plan that comes with the package")
+    ablate.add_argument("data", type=Path, metavar="DATA")
+    ablate.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the runs; the same again goes on")
+    ablate.add_argument("--weights", default=None, metavar="FILE", help="pretrained backbone: a file, 'hub' or 'none'")
+    ablate.add_argument("--audit", type=Path, default=None, metavar="DIR", help="obey an audit, and validate shifted too")
+    ablate.add_argument("--jobs", type=int, default=1, help="runs side by side (default: 1)")
+    ablate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+    ablate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="over every variant; repeatable")
+    ablate.set_defaults(run=command_ablate)
 
     plan = commands.add_parser("plan", help="print the schedule, epoch by epoch")
     add_config_options(plan)

@@ -8,29 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hectocar.errors import ConfigError
-
-
-class _Problems:
-    """Collects the mistakes of one section so that they are reported together."""
-
-    def __init__(self, section: str) -> None:
-        self.section = section
-        self.lines: list[str] = []
-
-    def require(self, ok: bool, name: str, value: object, allowed: str) -> None:
-        if not ok:
-            self.lines.append(f"{self.section}.{name} is {value!r}; allowed: {allowed}")
-
-    def positive(self, name: str, value: float) -> None:
-        self.require(value > 0, name, value, "more than 0")
-
-    def fraction(self, name: str, value: float) -> None:
-        self.require(0.0 <= value <= 1.0, name, value, "0 to 1")
-
-    def raise_if_any(self) -> None:
-        if self.lines:
-            raise ConfigError("\n".join(self.lines))
+from hectocar.config_training import MarginPhase as MarginPhase
+from hectocar.config_training import MixPhase as MixPhase
+from hectocar.config_training import Problems
+from hectocar.config_training import SizePhase as SizePhase
+from hectocar.config_training import TrainingConfig as TrainingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +34,20 @@ class DataConfig:
     shift: str = "audit"
     """Shifted validation beside the plain one: ``audit`` (the shift that the audit fitted, if there is one), ``none``, or
     the path of a shift.json."""
+    class_limit: int = 0
+    """Use only the first so many trained classes, in code-point order, in which similar cars are neighbours; 0 uses all.
+    For small experiments."""
     max_megapixels: float = 100.0
     """A photograph with more pixels (in millions) is refused as damaged."""
     num_workers: int = 0
     """Decoding threads; 0 means one per core that this process may use."""
 
     def __post_init__(self) -> None:
-        problems = _Problems("data")
+        problems = Problems("data")
         problems.require(self.num_folds >= 2, "num_folds", self.num_folds, "2 or more")
+        problems.require(
+            self.class_limit == 0 or self.class_limit >= 2, "class_limit", self.class_limit, "0 (all), or 2 or more"
+        )
         problems.positive("max_megapixels", self.max_megapixels)
         problems.require(0 <= self.num_workers <= 256, "num_workers", self.num_workers, "0 (automatic) to 256")
         problems.raise_if_any()
@@ -93,7 +81,7 @@ class NetworkConfig:
     """Compile the backbone with torch.compile (needs a C compiler; pays on a GPU)."""
 
     def __post_init__(self) -> None:
-        problems = _Problems("network")
+        problems = Problems("network")
         problems.require(bool(self.backbone), "backbone", self.backbone, "a timm model name")
         problems.require(1.0 <= self.gem_p <= 20.0, "gem_p", self.gem_p, "1 to 20")
         problems.require(1 <= self.num_subcenters <= 32, "num_subcenters", self.num_subcenters, "1 to 32")
@@ -137,148 +125,36 @@ class AugmentConfig:
     """CoarseDropout: probability of one erased square."""
     erase_side: tuple[float, float] = (0.10, 0.25)
     """CoarseDropout: side of the square as a fraction of the image's side."""
+    drift_prob: float = 0.0
+    """Probability that a photograph gets the tone curve of the audit's shift (``data.shift``), before any other colour."""
+    drift_strength: tuple[float, float] = (0.5, 1.5)
+    """Strength of that curve, drawn evenly: 0 leaves a photograph alone, 1 is the shift that the audit fitted."""
 
     def __post_init__(self) -> None:
-        problems = _Problems("augment")
+        problems = Problems("augment")
         low, high = self.crop_scale
         problems.require(0.0 < low <= high <= 1.0, "crop_scale", self.crop_scale, "two numbers, 0 < low <= high <= 1")
         low, high = self.crop_ratio
         problems.require(0.0 < low <= high, "crop_ratio", self.crop_ratio, "two numbers, 0 < low <= high")
         low, high = self.erase_side
         problems.require(0.0 < low <= high <= 1.0, "erase_side", self.erase_side, "two numbers, 0 < low <= high <= 1")
-        for name in ("brightness", "contrast", "saturation", "affine_prob", "color_prob", "flip_prob", "erase_prob"):
+        for name in (
+            "brightness",
+            "contrast",
+            "saturation",
+            "affine_prob",
+            "color_prob",
+            "flip_prob",
+            "erase_prob",
+            "drift_prob",
+        ):
             problems.fraction(name, getattr(self, name))
+        low, high = self.drift_strength
+        problems.require(0.0 <= low <= high <= 3.0, "drift_strength", self.drift_strength, "two numbers, 0 <= low <= high <= 3")
         problems.require(0.0 <= self.hue <= 0.5, "hue", self.hue, "0 to 0.5 turns")
         problems.require(0.0 <= self.shift <= 0.5, "shift", self.shift, "0 to 0.5 of the side")
         problems.require(0.0 <= self.scale < 1.0, "scale", self.scale, "0 up to, not including, 1")
         problems.require(0.0 <= self.rotate_degrees <= 180.0, "rotate_degrees", self.rotate_degrees, "0 to 180")
-        problems.raise_if_any()
-
-
-@dataclass(frozen=True, kw_only=True)
-class SizePhase:
-    """Some epochs at one input size."""
-
-    epochs: float
-    """Length, relative to the other phases; the phases together fill ``training.epochs``."""
-    size_px: int
-    """Side of the square input."""
-    batch_size: int
-    """Photographs per optimiser step."""
-    learning_rate: float
-    """Backbone learning rate before warm-up and cosine."""
-
-    def __post_init__(self) -> None:
-        problems = _Problems("training.sizes[...]")
-        problems.positive("epochs", self.epochs)
-        problems.require(32 <= self.size_px <= 2048, "size_px", self.size_px, "32 to 2048")
-        problems.require(2 <= self.batch_size <= 65536, "batch_size", self.batch_size, "2 to 65536")
-        problems.positive("learning_rate", self.learning_rate)
-        problems.raise_if_any()
-
-
-@dataclass(frozen=True, kw_only=True)
-class MarginPhase:
-    """Some epochs with one ArcFace margin."""
-
-    epochs: float
-    """Length, relative to the other phases."""
-    margin_rad: float
-    """Angle added to the label's own class, in radians."""
-
-    def __post_init__(self) -> None:
-        problems = _Problems("training.margins[...]")
-        problems.positive("epochs", self.epochs)
-        problems.require(0.0 <= self.margin_rad <= 1.5, "margin_rad", self.margin_rad, "0 to 1.5")
-        problems.raise_if_any()
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixPhase:
-    """Some epochs with one way of mixing photographs."""
-
-    epochs: float
-    """Length, relative to the other phases."""
-    kind: Literal["none", "cutmix", "mixup"]
-    """``cutmix`` pastes a box of another photograph, ``mixup`` blends two."""
-    alpha: float = 1.0
-    """Both parameters of the Beta distribution that the share is drawn from."""
-    prob: float = 1.0
-    """Probability that a photograph is mixed."""
-
-    def __post_init__(self) -> None:
-        problems = _Problems("training.mixes[...]")
-        problems.positive("epochs", self.epochs)
-        problems.positive("alpha", self.alpha)
-        problems.fraction("prob", self.prob)
-        problems.raise_if_any()
-
-
-def _default_sizes() -> tuple[SizePhase, ...]:
-    return (SizePhase(epochs=1, size_px=224, batch_size=64, learning_rate=1e-4),)
-
-
-def _default_margins() -> tuple[MarginPhase, ...]:
-    return (MarginPhase(epochs=1, margin_rad=0.1),)
-
-
-def _default_mixes() -> tuple[MixPhase, ...]:
-    return (MixPhase(epochs=1, kind="none"),)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    epochs: int = 10
-    """Passes over the training photographs; all phases stretch or shrink to it."""
-    seed: int = 2025
-    """Seed of weights, order and augmentation."""
-    sizes: tuple[SizePhase, ...] = field(default_factory=_default_sizes)
-    """Progressive resizing."""
-    margins: tuple[MarginPhase, ...] = field(default_factory=_default_margins)
-    """Margin schedule."""
-    mixes: tuple[MixPhase, ...] = field(default_factory=_default_mixes)
-    """CutMix, MixUp, neither."""
-    head_multiplier: float = 5.0
-    """Head learning rate = this x backbone learning rate."""
-    warmup_epochs: float = 0.0
-    """Epochs of linear warm-up from a hundredth of the learning rate."""
-    cosine: Literal["epoch", "step", "none"] = "epoch"
-    """Cosine annealing to 0 over all epochs: lowered once per epoch, at every step, or not at all."""
-    weight_decay: float = 1e-2
-    """AdamW's decoupled decay, on matrices only (biases, norms and GeM's exponent are left alone)."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's moments."""
-    clip_norm: float = 1.0
-    """Gradient norm limit; 0 switches clipping off."""
-    label_smoothing: float = 0.05
-    """Share of the target that is spread evenly over all classes."""
-    drop_path_start: float = 1.0
-    """Drop-path at the first epoch as a share of ``network.drop_path_max``; it rises linearly to the whole."""
-    ema_decay: float = 0.0
-    """Decay per step of the averaged weights; 0 keeps no average."""
-    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Arithmetic of the backbone; pooling, head and loss are always float32. float16 uses a loss scaler."""
-    checkpoint_minutes: float = 5.0
-    """Time between checkpoints inside an epoch; one is always written at each epoch's end."""
-
-    def __post_init__(self) -> None:
-        problems = _Problems("training")
-        problems.require(1 <= self.epochs <= 10_000, "epochs", self.epochs, "1 to 10000")
-        for name in ("sizes", "margins", "mixes"):
-            problems.require(len(getattr(self, name)) > 0, name, getattr(self, name), "at least one phase")
-        problems.positive("head_multiplier", self.head_multiplier)
-        problems.require(0.0 <= self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, "0 to training.epochs")
-        problems.require(self.weight_decay >= 0.0, "weight_decay", self.weight_decay, "0 or more")
-        problems.require(all(0.0 <= b < 1.0 for b in self.betas), "betas", self.betas, "two numbers from 0 up to 1")
-        problems.require(self.clip_norm >= 0.0, "clip_norm", self.clip_norm, "0 (off) or more")
-        problems.require(
-            0.0 <= self.label_smoothing < 1.0, "label_smoothing", self.label_smoothing, "0 up to, not including, 1"
-        )
-        problems.fraction("drop_path_start", self.drop_path_start)
-        problems.require(0.0 <= self.ema_decay < 1.0, "ema_decay", self.ema_decay, "0 (off) up to, not including, 1")
-        problems.require(
-            self.checkpoint_minutes >= 0.0, "checkpoint_minutes", self.checkpoint_minutes, "0 (every step) or more"
-        )
         problems.raise_if_any()
 
 
@@ -296,7 +172,7 @@ class InferenceConfig:
     """Average the logits with those of the mirrored photograph."""
 
     def __post_init__(self) -> None:
-        problems = _Problems("inference")
+        problems = Problems("inference")
         problems.require(self.size_px == 0 or 32 <= self.size_px <= 2048, "size_px", self.size_px, "0 or 32 to 2048")
         problems.require(1 <= self.batch_size <= 65536, "batch_size", self.batch_size, "1 to 65536")
         problems.raise_if_any()
@@ -316,7 +192,13 @@ class Config:
     """Validation and prediction."""
 
     def __post_init__(self) -> None:
-        problems = _Problems("training")
+        problems = Problems("training")
+        problems.require(
+            self.training.noise_epoch == 0 or (self.network.head == "arcface" and self.network.num_subcenters > 1),
+            "noise_epoch",
+            self.training.noise_epoch,
+            "0, or network.head arcface with network.num_subcenters of 2 or more",
+        )
         if self.network.head == "softmax":
             problems.require(
                 all(phase.margin_rad == 0.0 for phase in self.training.margins),

@@ -25,13 +25,19 @@ def list_presets() -> list[str]:
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
-def read_config(preset: str | None = None, file: Path | None = None, settings: Sequence[str] = ()) -> Config:
+def read_config(
+    preset: str | None = None,
+    file: Path | None = None,
+    settings: Sequence[str] = (),
+    layers: Sequence[Mapping[str, Any]] = (),
+) -> Config:
     """Builds the configuration from its layers.
 
     Args:
         preset: Name of a preset, or None for the defaults.
         file: A YAML file with any part of the tree.
         settings: ``dotted.path=value`` texts, the value in YAML.
+        layers: Parts of the tree that come between the file and the settings: the variants of an ablation.
 
     Raises:
         ConfigError: Names every unknown key, wrong type and impossible value, each with its dotted path.
@@ -45,11 +51,9 @@ def read_config(preset: str | None = None, file: Path | None = None, settings: S
         layer = _parse((resources.files("hectocar.presets") / f"{preset}.yaml").read_text("utf-8"), f"preset {preset}")
         _merge(tree, layer, "", problems)
     if file is not None:
-        try:
-            text = file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--config {file}: cannot be read ({error})") from error
-        _merge(tree, _parse(text, str(file)), "", problems)
+        _merge(tree, read_yaml(file, "--config"), "", problems)
+    for part in layers:
+        _merge(tree, part, "", problems)
     for setting in settings:
         _merge(tree, _parse_setting(setting), "", problems)
     return config_from_tree(tree, problems)
@@ -79,6 +83,18 @@ def config_to_tree(config: Config) -> dict[str, Any]:
 
     tree: dict[str, Any] = plain(dataclasses.asdict(config))
     return tree
+
+
+def read_yaml(file: Path, what: str) -> dict[str, Any]:
+    """A mapping from a YAML file.
+
+    Raises:
+        ConfigError: The file cannot be read, is no YAML, or holds no mapping; ``what`` is named before the path.
+    """
+    try:
+        return _parse(file.read_text("utf-8"), f"{what} {file}")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{what} {file}: cannot be read ({error})") from error
 
 
 def _parse(text: str, where: str) -> dict[str, Any]:

@@ -5,26 +5,34 @@ Legend: B batch, D embedding, C classes, K sub-centers.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def add_angular_margin(cosine: Tensor, margin_rad: float) -> Tensor:
+def add_angular_margin(cosine: Tensor, margin_rad: float | Tensor) -> Tensor:
     """cos(theta + m) where theta + m <= pi, and a straight line of matching sign below, so that it always falls with theta.
 
     The gradient is finite everywhere: d(arccos) explodes at |cosine| = 1, so the sine comes from a square root that is
-    held above zero instead; and rounding that takes a cosine past 1 is cut off first.
+    held above zero instead; and rounding that takes a cosine past 1 is cut off first. A tensor is a margin per class.
     """
+    if isinstance(margin_rad, Tensor):
+        cos_margin, sin_margin = margin_rad.cos(), margin_rad.sin()
+    else:
+        cos_margin, sin_margin = math.cos(margin_rad), math.sin(margin_rad)  # type: ignore[assignment]
     sine = (1.0 - cosine * cosine).clamp(min=1e-7).sqrt()
-    shifted = cosine * math.cos(margin_rad) - sine * math.sin(margin_rad)
-    past_pi = cosine <= -math.cos(margin_rad)
-    return torch.where(past_pi, cosine - margin_rad * math.sin(margin_rad), shifted)
+    shifted = cosine * cos_margin - sine * sin_margin
+    past_pi = cosine <= -cos_margin
+    return torch.where(past_pi, cosine - margin_rad * sin_margin, shifted)
 
 
 class SubcenterArcFace(nn.Module):
     """logits = s * cosine, the label's angle enlarged by the margin; a class's cosine is that of its nearest sub-center."""
+
+    active_CK: Tensor
+    """(C, K) which sub-centers still count; there is none where K is 1."""
 
     def __init__(self, embed_dim: int, num_classes: int, num_subcenters: int = 3, scale: float = 30.0) -> None:
         super().__init__()
@@ -34,12 +42,28 @@ class SubcenterArcFace(nn.Module):
         self.num_classes, self.num_subcenters, self.scale = num_classes, num_subcenters, scale
         self.centers = nn.Parameter(torch.empty(num_classes * num_subcenters, embed_dim))
         nn.init.xavier_uniform_(self.centers)
+        self.margin_factor_C: Tensor | None = None
+        """(C,) factor of each class's margin; None is 1 for all. A matter of the training set, so not among the weights."""
+        if num_subcenters > 1:
+            self.register_buffer("active_CK", torch.ones(num_classes, num_subcenters, dtype=torch.bool))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if self.num_subcenters > 1:  # weights written before sub-centers could be retired: all are active
+            state_dict.setdefault(f"{prefix}active_CK", torch.ones_like(self.active_CK))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def compute_cosine(self, embed_BD: Tensor) -> Tensor:
         """Float32 cosines (B, C, K) between embeddings and all sub-centers."""
         with torch.autocast(embed_BD.device.type, enabled=False):
             cosine = F.linear(F.normalize(embed_BD.float()), F.normalize(self.centers.float()))
-            return cosine.view(-1, self.num_classes, self.num_subcenters)
+            cosine = cosine.view(-1, self.num_classes, self.num_subcenters)
+            # -2 lies below every cosine: a retired sub-center is never the largest.
+            return cosine.masked_fill(~self.active_CK, -2.0) if self.num_subcenters > 1 else cosine
+
+    def keep_one_center(self, dominant_C: Tensor) -> None:
+        """Retires all sub-centers but one per class: K = 1 from here on, with nothing else changed."""
+        if self.num_subcenters > 1:
+            self.active_CK.zero_().scatter_(1, dominant_C[:, None], True)
 
     def forward(self, embed_BD: Tensor, label_BM: Tensor | None = None, margin_rad: float = 0.0) -> Tensor:
         """Float32 logits (B, C).
@@ -55,7 +79,8 @@ class SubcenterArcFace(nn.Module):
             with torch.autocast(embed_BD.device.type, enabled=False):
                 # A mask, not gather and scatter: with two equal labels their backward would count the gradient twice.
                 own_BC = torch.zeros_like(cosine_BC, dtype=torch.bool).scatter(1, label_BM, True)
-                cosine_BC = torch.where(own_BC, add_angular_margin(cosine_BC, margin_rad), cosine_BC)
+                margin = margin_rad if self.margin_factor_C is None else margin_rad * self.margin_factor_C
+                cosine_BC = torch.where(own_BC, add_angular_margin(cosine_BC, margin), cosine_BC)
         return cosine_BC * self.scale
 
 

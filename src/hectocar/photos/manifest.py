@@ -25,7 +25,8 @@ from hectocar.tables import normalize_name, read_named_columns, repeated_names
 CONTEST_LISTS = ("contest:noise_seed", "contest:noise_consensus")
 """Lists of files that the contest's participants named noisy, as data.exclude takes them."""
 USED, DAMAGED, DUPLICATE, EXCLUDED = "used", "damaged", "duplicate", "excluded"
-_COLUMNS = ("image_id", "path", "class_name", "sha1", "num_bytes", "width_px", "height_px", "status", "problem")
+_TEXT_COLUMNS = ("image_id", "path", "class_name", "sha1", "status", "problem")
+_NUMBER_COLUMNS = ("num_bytes", "width_px", "height_px")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         """Writes a Parquet table; the root folder stands in its metadata."""
-        columns = {name: pa.array(getattr(self, name)) for name in _COLUMNS}
+        columns = {name: pa.array(getattr(self, name)) for name in (*_TEXT_COLUMNS, *_NUMBER_COLUMNS)}
         table = pa.table(columns).replace_schema_metadata({"root": str(self.root), "digest": self.digest()})
         replace_file(path, lambda target: pq.write_table(table, target))
 
@@ -79,9 +80,8 @@ def load_manifest(path: Path) -> Manifest:
     try:
         table = pq.read_table(path)
         metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-        columns = {name: table.column(name) for name in _COLUMNS}
-        numbers = {name: columns[name].to_numpy() for name in ("num_bytes", "width_px", "height_px")}
-        texts = {name: tuple(column.to_pylist()) for name, column in columns.items() if name not in numbers}
+        numbers = {name: table.column(name).to_numpy() for name in _NUMBER_COLUMNS}
+        texts = {name: tuple(table.column(name).to_pylist()) for name in _TEXT_COLUMNS}
         fields: dict[str, Any] = {**texts, **numbers}
         manifest = Manifest(root=Path(metadata["root"]), **fields)
     except Exception as error:  # pyarrow raises many types on foreign bytes
@@ -159,6 +159,7 @@ def scan_photos(data_folder: Path, config: DataConfig, on_photo: OnPhoto | None 
     verdicts = _read_verdicts(config, scan, names)
     class_names = [verdicts.labels.get(image_id, name) for image_id, name in zip(scan.image_id, names, strict=True)]
     status, problem = _judge(scan, class_names, excluded, verdicts, config.drop_exact_duplicates and not config.audit)
+    classes = build_class_list(sorted(set(names)), find_equivalent_pairs(data_folder))
     manifest = Manifest(
         root=data_folder.resolve(),
         image_id=scan.image_id,
@@ -171,7 +172,8 @@ def scan_photos(data_folder: Path, config: DataConfig, on_photo: OnPhoto | None 
         status=tuple(status),
         problem=tuple(problem),
     )
-    classes = build_class_list(sorted(set(names)), find_equivalent_pairs(data_folder))
+    if 0 < config.class_limit < classes.num_trained:
+        manifest, classes = _limit_classes(manifest, classes, config.class_limit)
     seen = {manifest.class_name[row] for row in manifest.used()}
     empty = [classes.label(g) for g, names in enumerate(classes.members) if not seen.intersection(names)]
     if empty:
@@ -179,6 +181,15 @@ def scan_photos(data_folder: Path, config: DataConfig, on_photo: OnPhoto | None 
             f"{data_folder}: no usable photograph in {len(empty)} classes, first {empty[0]!r}; add some or remove the folder"
         )
     return manifest, classes
+
+
+def _limit_classes(manifest: Manifest, classes: ClassList, limit: int) -> tuple[Manifest, ClassList]:
+    members = classes.members[:limit]
+    names = tuple(sorted(name for group in members for name in group))
+    rows = [row for row, name in enumerate(manifest.class_name) if name in set(names)]
+    kept: dict[str, Any] = {name: tuple(getattr(manifest, name)[row] for row in rows) for name in _TEXT_COLUMNS}
+    kept |= {name: getattr(manifest, name)[rows] for name in _NUMBER_COLUMNS}
+    return Manifest(root=manifest.root, **kept), ClassList(names=names, members=members)
 
 
 def _read_verdicts(config: DataConfig, scan: PhotoScan, class_names: Sequence[str]) -> Verdicts:

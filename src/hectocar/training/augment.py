@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from hectocar.config import AugmentConfig, MixPhase
+from hectocar.photos.shift import PhotoShift
 
 _AUGMENT_STREAM = 1  # 0 is the loader's, for crops
 _MIX_STREAM = 2
@@ -102,8 +103,12 @@ class AugmentParams:
     """Above 1 enlarges the car."""
     shift_B2: NDArray[np.float64]
     """Translation right and down, as fractions of the side, after rotation and zoom."""
+    tone_B: NDArray[np.bool_]
+    """Bend the tones by the shift between training and test photographs; comes third."""
+    tone_strength_B: NDArray[np.float64]
+    """0 bends nothing, 1 as much as the shift."""
     color_B: NDArray[np.bool_]
-    """Change the colours; comes third."""
+    """Change the colours; comes fourth."""
     color_factor_B4: NDArray[np.float64]
     """Brightness, contrast and saturation factors (1 = no change), then the hue shift in turns (0 = no change)."""
     color_order_B4: NDArray[np.int64]
@@ -126,7 +131,7 @@ def draw_augment_params(
 
     Each parameter owns its columns of the draws, so switching one part off leaves the others as they were.
     """
-    draws_BN = uniform_draws(seed, epoch, image_index_B, _AUGMENT_STREAM, 19)
+    draws_BN = uniform_draws(seed, epoch, image_index_B, _AUGMENT_STREAM, 21)
     jitter = np.array([config.brightness, config.contrast, config.saturation, config.hue])
     factor_B4 = _centered(draws_BN[:, 7:11], jitter)
     factor_B4[:, :HUE] += 1.0
@@ -140,6 +145,8 @@ def draw_augment_params(
         angle_deg_B=_centered(draws_BN[:, 2], config.rotate_degrees),
         zoom_B=1.0 + _centered(draws_BN[:, 3], config.scale),
         shift_B2=_centered(draws_BN[:, 4:6], config.shift),
+        tone_B=draws_BN[:, 19] < config.drift_prob,
+        tone_strength_B=config.drift_strength[0] + np.diff(config.drift_strength) * draws_BN[:, 20],
         color_B=draws_BN[:, 6] < config.color_prob,
         color_factor_B4=factor_B4,
         color_order_B4=np.argsort(draws_BN[:, 11:15], axis=1).astype(np.int64),
@@ -185,8 +192,8 @@ def draw_mix_params(phase: MixPhase, seed: int, epoch: int, image_index_B: NDArr
     return MixParams(kind=phase.kind, partner_B=partner_B, share_B=share_B, box_B4=box_B4)
 
 
-def augment_batch(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
-    """Mirrors, warps, recolours and erases; takes uint8 in any layout, returns new float32 in [0, 1], contiguous.
+def augment_batch(images_BCHW: Tensor, params: AugmentParams, shift: PhotoShift | None = None) -> Tensor:
+    """Mirrors, warps, bends tones, recolours and erases; takes uint8 in any layout, returns new float32 in [0, 1], contiguous.
 
     Erased pixels are black, as in albumentations' CoarseDropout. The input is left as it was.
     """
@@ -197,6 +204,8 @@ def augment_batch(images_BCHW: Tensor, params: AugmentParams) -> Tensor:
         planes_BCHW = torch.where(flip_B[:, None, None, None], planes_BCHW.flip(-1), planes_BCHW)
     out_BCHW = planes_BCHW.to(torch.float32).div_(255.0)
     _warp_images(out_BCHW, params)
+    if shift is not None:
+        _bend_tones(out_BCHW, params, shift)
     _recolor_images(out_BCHW, params)
     for row in np.flatnonzero(params.erase_B):
         left, top, right, bottom = params.erase_box_B4[row].tolist()
@@ -238,6 +247,20 @@ def _warp_images(images_BCHW: Tensor, params: AugmentParams) -> None:
     )
     # The four bilinear weights may sum to a rounding error more than 1.
     images_BCHW.index_copy_(0, index_N, warped_NCHW.clamp_(0.0, 1.0))
+
+
+def _bend_tones(images_BCHW: Tensor, params: AugmentParams, shift: PhotoShift) -> None:
+    """Moves the chosen images in place along the curve of ``PhotoShift``, each as far as its strength says."""
+    chosen_N = np.flatnonzero(params.tone_B)
+    if len(chosen_N) == 0:
+        return
+    index_N = _send(chosen_N, images_BCHW.device)
+    strength_N111 = _send(params.tone_strength_B[chosen_N], images_BCHW.device)[:, None, None, None]
+    bent_NCHW = images_BCHW.index_select(0, index_N)
+    if shift.gamma != 1.0:
+        bent_NCHW = bent_NCHW.pow_(shift.gamma**strength_N111)
+    bent_NCHW = bent_NCHW.mul_(shift.gain**strength_N111).add_(strength_N111 * (shift.offset / 255.0))
+    images_BCHW.index_copy_(0, index_N, bent_NCHW.clamp_(0.0, 1.0))
 
 
 def _recolor_images(images_BCHW: Tensor, params: AugmentParams) -> None:

@@ -32,6 +32,14 @@ class TrainingState:
     """State of the float16 loss scaler."""
     best: dict[str, Any] = field(default_factory=dict)
     """Result of the best epoch so far."""
+    pairs: list[tuple[int, int]] = field(default_factory=list)
+    """Similar classes that batches are drawn from."""
+    dropped_rows: list[int] = field(default_factory=list)
+    """Manifest rows that are no longer shown, because their labels look wrong."""
+    num_chunks: dict[str, int] = field(default_factory=dict)
+    """Parts that a batch of each size phase is split into; decided once, because BatchNorm sees the parts."""
+    averaged: bool = False
+    """Whether the averages over checkpoints have been tried."""
     seconds: float = 0.0
     """Training time so far, validation included."""
 
@@ -59,6 +67,7 @@ def load_checkpoint(
     tensors, raw = load_tensors_with_state(path)
     try:
         state = TrainingState(**raw)
+        state.pairs = [(int(g), int(h)) for g, h in state.pairs]
     except TypeError as error:
         raise ArtifactError(f"{path}: not a training checkpoint ({error})") from error
     if state.inputs_digest != inputs_digest:

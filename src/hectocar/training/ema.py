@@ -21,6 +21,11 @@ class WeightAverage:
         self.decay = decay
         self.num_updates = 0
 
+    def restart(self, network: nn.Module) -> None:
+        """Begins anew from the network's present weights."""
+        self.network.load_state_dict(network.state_dict())
+        self.num_updates = 0
+
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Takes one step towards the network's present weights; counters (integer buffers) are copied."""

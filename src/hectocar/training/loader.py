@@ -39,18 +39,18 @@ def iter_training_batches(
     seed: int,
     epoch: int,
 ) -> Iterator[PhotoBatch]:
-    """Yields the crops of each batch of rows, in order, decoded ahead.
+    """Yields the crops of each batch of samples (see sampler.py), in order, decoded ahead.
 
     Raises:
         DataError: A photograph that was whole when the manifest was made is damaged now; it is named.
     """
 
     def load(row: int, side_px: int) -> NDArray[np.uint8]:
-        return load_crop(files[row], row, side_px, augment=augment, data=data, seed=seed, epoch=epoch)
+        return load_crop(files[row % len(files)], row, side_px, augment=augment, data=data, seed=seed, epoch=epoch)
 
     for batch in iter_decoded(((rows, size_px) for rows in batches), load, data.num_workers):
         if batch.problems:
             place, reason = next(iter(batch.problems.items()))
-            name = files[int(batch.index_B[place])]
+            name = files[int(batch.index_B[place]) % len(files)]
             raise DataError(f"{name}: changed since the manifest was made: {reason}. Mend the file and use --resume")
         yield batch

@@ -3,9 +3,11 @@
 Legend: B batch, M labels per photograph (two where photographs are mixed).
 """
 
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ from torch import Tensor
 from hectocar.artifacts import EventLog
 from hectocar.config import Config
 from hectocar.errors import ConfigError
+from hectocar.network.arcface import SubcenterArcFace
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import autocast, infer_photos, normalize_batch, to_device
-from hectocar.network.weights import save_tensors
+from hectocar.network.weights import load_tensors_with_state, save_tensors
 from hectocar.photos.decode import PhotoBatch
 from hectocar.photos.shift import PhotoShift
 from hectocar.progress import Progress, count_with
@@ -27,10 +30,20 @@ from hectocar.scoring.metrics import cross_entropy_from_logits, top_k_accuracy
 from hectocar.training.augment import augment_batch, draw_augment_params, draw_mix_params, mix_batch
 from hectocar.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from hectocar.training.ema import WeightAverage
+from hectocar.training.label_noise import find_noisy_rows
 from hectocar.training.loader import iter_training_batches
-from hectocar.training.optimizer import build_optimizer, clip_gradients, set_learning_rates
+from hectocar.training.memory import choose_chunks, chunk_key, read_free_bytes
+from hectocar.training.mining import compute_closeness, mine_pairs
+from hectocar.training.optimizer import (
+    accumulate_gradients,
+    build_optimizer,
+    clip_gradients,
+    set_learning_rates,
+    step_uphill,
+)
 from hectocar.training.recipe import EpochPlan, epoch_plan, step_learning_rates
 from hectocar.training.sampler import epoch_batches
+from hectocar.training.soup import Candidate, brew_soup, load_candidates, load_pretrained, mix_pretrained
 
 STEPS_PER_LOOK = 20
 """Steps between two checks that the loss is finite."""
@@ -47,6 +60,8 @@ class FoldData:
     valid_rows: NDArray[np.int64]
     shift: PhotoShift | None = None
     """Validate a second time on held-out photographs made like those of another set."""
+    pairs: Sequence[tuple[int, int]] = ()
+    """Classes whose names are similar: what similar-car batches are drawn from until the first validation."""
 
 
 def train_fold(
@@ -77,13 +92,17 @@ def train_fold(
     optimizer = build_optimizer(network, training)
     scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
     whole_batch_loss = network.build_loss()
-    state = TrainingState(inputs_digest)
+    state = TrainingState(inputs_digest, pairs=list(data.pairs)[: training.max_similar_pairs])
     if last.exists():
         state = load_checkpoint(last, inputs_digest, network, average.network if average else None, optimizer)
         scaler.load_state_dict(state.scaler)
         if average:
             average.num_updates = state.num_ema_updates
         log.write("resumed", epoch=state.epoch, step=state.step)
+    else:
+        state.num_chunks = choose_chunks(config, network, read_free_bytes(device))
+        describe_chunks(config, state.num_chunks, progress)
+    set_margin_balance(network, data, training.margin_balance)
 
     def save(epoch: int, step: int, loss_sum: float, seconds: float) -> None:
         state.epoch, state.step, state.loss_sum, state.seconds = epoch, step, loss_sum, seconds
@@ -94,12 +113,21 @@ def train_fold(
     started = time.monotonic() - state.seconds
     for epoch in range(state.epoch, training.epochs):
         plan = epoch_plan(config, epoch)
-        batches = epoch_batches(data.train_rows, plan.batch_size, seed=training.seed, epoch=epoch)
+        finetune_starts = state.step == 0 and epoch == training.epochs - training.finetune_epochs
+        if finetune_starts and average and training.finetune_ema_restart:
+            average.restart(network)
+        if state.step == 0 and epoch + 1 == training.noise_epoch:
+            state.dropped_rows = drop_label_noise(config, plan, data, network, average, log, progress)
+        batches = epoch_batches(
+            np.setdiff1d(data.train_rows, state.dropped_rows), plan.batch_size, seed=training.seed, epoch=epoch,
+            label_M=data.labels, pairs=state.pairs, similar_prob=training.similar_prob, balance=training.balance,
+        )  # fmt: skip
+        num_chunks = state.num_chunks[chunk_key(plan.size_px, plan.batch_size)]
         first_step, saved_at = state.step, time.monotonic()
         loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=device)
         network.train()
         network.set_drop_path(plan.drop_path_share)
-        progress.start(f"epoch {epoch + 1}/{training.epochs} at {plan.size_px} px", len(data.train_rows))
+        progress.start(f"epoch {epoch + 1}/{training.epochs} at {plan.size_px} px", sum(map(len, batches)))
         progress.advance(sum(len(rows) for rows in batches[:first_step]))
         photos = iter_training_batches(
             data.files, batches[first_step:], plan.size_px,
@@ -109,22 +137,22 @@ def train_fold(
             # Drop-path draws from torch's generator: seeding it per step makes a resumed step the same step.
             torch.manual_seed(hash((training.seed, epoch, step)) & 0x7FFF_FFFF_FFFF_FFFF)
             set_learning_rates(optimizer, *step_learning_rates(config, plan, step, len(batches)))
-            images, label_BM, share_BM = prepare_batch(config, plan, batch, data.labels, network, device)
-            with autocast(device, training.precision):
-                # The last two batches of an epoch are smaller: not worth a compilation of their own.
-                compute_loss = whole_batch_loss if len(batch.index_B) == plan.batch_size else network.compute_loss
-                loss = compute_loss(
-                    images, label_BM, share_BM, margin_rad=plan.margin_rad, label_smoothing=plan.label_smoothing
-                )
+            tensors = prepare_batch(config, plan, batch, data, network, device)
+            # The last two batches of an epoch are smaller: not worth a compilation of their own.
+            whole = whole_batch_loss if len(batch.index_B) == plan.batch_size else network.compute_loss
+            forward = partial(compute_loss, whole, plan, device, training.precision)
             optimizer.zero_grad()
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            loss = accumulate_gradients(forward, tensors, num_chunks, scaler.scale)
+            if training.sam_rho > 0.0:
+                with step_uphill(network, training.sam_rho):
+                    accumulate_gradients(forward, tensors, num_chunks, scaler.scale)
             scaler.unscale_(optimizer)
             clip_gradients(network, training.clip_norm)
             scaler.step(optimizer)
             scaler.update()
             if average:
                 average.update(network)
-            loss_sum += loss.detach().double()
+            loss_sum += loss
             progress.advance(len(batch.index_B))
             save_now = time.monotonic() - saved_at >= 60.0 * training.checkpoint_minutes and step + 1 < len(batches)
             if save_now or step % STEPS_PER_LOOK == 0 or step + 1 == len(batches):
@@ -132,35 +160,126 @@ def train_fold(
             if save_now:
                 save(epoch, step + 1, float(loss_sum), time.monotonic() - started)
                 saved_at = time.monotonic()
-        results = validate(config, plan, data, network, average, progress)
+        results: dict[str, dict[str, Any]] = {}
+        networks = {"raw": network} | ({"ema": average.network} if average else {})
+        if plan.validate:
+            validation = validate(config, plan.size_px, data, networks, progress)
+            results = validation.results
+            if training.similar_prob > 0.0:
+                mined = mine_pairs(
+                    validation.logits_NG, data.labels[data.valid_rows], compute_closeness(list(networks.values())[-1]),
+                    state.pairs, training.max_similar_pairs,
+                )  # fmt: skip
+                state.pairs = mined.pairs
+                log.write("pairs", epoch=epoch + 1, used=len(mined.pairs), new=mined.num_new, retired=mined.num_retired)
+                progress.note(f"similar pairs: {len(mined.pairs)}, {mined.num_new} new, {mined.num_retired} retired")
         seconds = time.monotonic() - started
         for weights, result in results.items():
             result |= {"epoch": epoch + 1, "weights": weights}
             if not state.best or result["log_loss"] < state.best["log_loss"]:
                 state.best = result
-                chosen = average.network if average and weights == "ema" else network
-                save_tensors(folder / "best.safetensors", chosen.state_dict(), {**result, "inputs_digest": inputs_digest})
+                chosen = networks[weights].state_dict()
+                save_tensors(folder / "best.safetensors", chosen, {**result, "inputs_digest": inputs_digest})
+            if epoch >= training.epochs - training.soup_epochs:
+                path = folder / "soup" / f"epoch {epoch + 1} {weights}.safetensors"
+                save_tensors(path, networks[weights].state_dict(), {"result": result})
         train_loss = float(loss_sum) / len(batches)
         # Before the checkpoint, and once: an epoch that is done again after a cut between the two has its event already.
         if epoch + 1 not in (event.get("epoch") for event in log.read() if event["kind"] == "epoch"):
             log.write("epoch", epoch=epoch + 1, size_px=plan.size_px, train_loss=train_loss, seconds=seconds, **results)
         save(epoch + 1, 0, 0.0, seconds)
         progress.note(describe_epoch(epoch, training.epochs, plan, train_loss, results, seconds))
+    if not state.averaged and (training.soup_epochs > 1 or training.pretrained_mix):
+        state.best = average_checkpoints(config, data, folder, network, state.best, inputs_digest, log, progress)
+        state.averaged = True
+        save(training.epochs, 0, 0.0, time.monotonic() - started)
     return state.best
 
 
-def check_finite(total: float, epoch: int, step: int | None = None) -> None:
+def compute_loss(
+    whole: Callable[..., Tensor], plan: EpochPlan, device: torch.device, precision: str, *tensors: Tensor
+) -> Tensor:
+    """Mean loss of (images, labels, shares) in the arithmetic of ``precision``."""
+    with autocast(device, precision):
+        return whole(*tensors, margin_rad=plan.margin_rad, label_smoothing=plan.label_smoothing)
+
+
+def average_checkpoints(
+    config: Config, data: FoldData, folder: Path, network: CarNet, best: dict[str, Any], inputs_digest: str,
+    log: EventLog, progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
+    """Tries averages of the last weights (soup.py); replaces best.safetensors where one is better. The network is used up."""
+    training = config.training
+
+    def judge(weights: dict[str, Tensor]) -> dict[str, Any]:
+        network.load_state_dict(weights)
+        result = validate(config, best["size_px"], data, {"raw": network}, progress).results["raw"]
+        return result | {"epoch": training.epochs}
+
+    tensors, _ = load_tensors_with_state(folder / "best.safetensors")
+    start = Candidate(f"epoch {best['epoch']} {best['weights']}", tensors, best)
+    found = brew_soup([start, *(c for c in load_candidates(folder / "soup") if c.name != start.name)], judge)
+    if training.pretrained_mix:
+        found = mix_pretrained(found, load_pretrained(config.network), training.pretrained_mix, judge)
+    log.write("averaged", weights=found.name, log_loss=found.log_loss, before=best["log_loss"])
+    progress.note(f"average of weights: {found.name}: {found.log_loss:.4f} (best epoch {best['log_loss']:.4f})")
+    shutil.rmtree(folder / "soup", ignore_errors=True)
+    result = {**found.result, "weights": found.name}
+    if found is not start:
+        save_tensors(folder / "best.safetensors", found.weights, {**result, "inputs_digest": inputs_digest})
+    return result
+
+
+def drop_label_noise(
+    config: Config, plan: EpochPlan, data: FoldData, network: CarNet, average: WeightAverage | None,
+    log: EventLog, progress: Progress,
+) -> list[int]:  # fmt: skip
+    """Finds photographs whose labels look wrong (label_noise.py), and keeps one sub-center per class from here on."""
+    judge = average.network if average else network
+    output = infer_photos(
+        [judge], [data.files[row] for row in data.train_rows], size_px=plan.size_px, inference=config.inference,
+        data=config.data, precision=config.training.precision, on_photo=count_with(progress, "looking for wrong labels"),
+    )[0]  # fmt: skip
+    labels = data.labels[data.train_rows]
+    noisy = find_noisy_rows(judge.head, output.embeddings, labels, config.training.noise_degrees)
+    for net in (network, judge):
+        net.head.keep_one_center(torch.from_numpy(noisy.dominant_C).to(net.head.centers.device))
+    rows: list[int] = data.train_rows[noisy.place_N].tolist()
+    log.write("label_noise", epoch=plan.epoch + 1, dropped=[data.files[row].name for row in rows])
+    progress.note(f"label noise: {len(rows)} of {len(labels)} photographs are no longer shown; one sub-center a class is kept")
+    return rows
+
+
+def set_margin_balance(network: CarNet, data: FoldData, power: float) -> None:
+    """Larger margins for small classes: (mean size / own size)^power, at most 2 (after Cao et al. 2019, LDAM)."""
+    if power > 0.0 and isinstance(network.head, SubcenterArcFace):
+        count_C = np.maximum(np.bincount(data.labels[data.train_rows], minlength=data.num_classes), 1)
+        factor_C = torch.from_numpy(np.minimum((count_C.mean() / count_C) ** power, 2.0)).float()
+        network.head.margin_factor_C = factor_C.to(network.head.centers.device)
+
+
+def describe_chunks(config: Config, num_chunks: dict[str, int], progress: Progress) -> None:
+    """Says which batches are split, before the run."""
+    for phase in config.training.sizes:
+        chunks = num_chunks[chunk_key(phase.size_px, phase.batch_size)]
+        if chunks > 1:
+            progress.note(
+                f"{phase.size_px} px: a batch of {phase.batch_size} does not fit into memory; it is split into {chunks} parts "
+                "whose gradients are accumulated (the same effective batch; BatchNorm sees the parts)"
+            )
+
+
+def check_finite(total: float, epoch: int | None = None, step: int | None = None) -> None:
     """Raises ConfigError when the training has diverged; the last checkpoint stays as it was."""
     if not np.isfinite(total):
-        where = "validation" if step is None else f"step {step + 1}"
+        where = "in validation" if epoch is None or step is None else f"at epoch {epoch + 1}, step {step + 1}"
         raise ConfigError(
-            f"the training is no longer finite at epoch {epoch + 1}, {where}; "
-            "lower training.sizes learning_rate, or set training.clip_norm to 1"
+            f"the training is no longer finite {where}; lower training.sizes learning_rate, or set training.clip_norm to 1"
         )
 
 
 def prepare_batch(
-    config: Config, plan: EpochPlan, batch: PhotoBatch, label_N: NDArray[np.int64], network: CarNet, device: torch.device
+    config: Config, plan: EpochPlan, batch: PhotoBatch, data: FoldData, network: CarNet, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Augments, mixes and normalises a batch on the device.
 
@@ -169,8 +288,8 @@ def prepare_batch(
     """
     seed, rows = config.training.seed, batch.index_B
     params = draw_augment_params(config.augment, seed, plan.epoch, rows, plan.size_px)
-    images = augment_batch(to_device(batch.images_BHWC, device), params)
-    label_B1 = torch.from_numpy(label_N[rows]).to(device)[:, None]
+    images = augment_batch(to_device(batch.images_BHWC, device), params, data.shift)
+    label_B1 = torch.from_numpy(data.labels[rows % len(data.labels)]).to(device)[:, None]
     mix = draw_mix_params(plan.mix, seed, plan.epoch, rows, plan.size_px)
     if mix is None:
         return normalize_batch(images, network.pixels), label_B1, torch.ones_like(label_B1, dtype=torch.float32)
@@ -180,15 +299,21 @@ def prepare_batch(
     return normalize_batch(images, network.pixels), label_BM, torch.cat([share_B1, 1.0 - share_B1], dim=1)
 
 
-def validate(
-    config: Config, plan: EpochPlan, data: FoldData, network: CarNet, average: WeightAverage | None, progress: Progress
-) -> dict[str, dict[str, Any]]:
-    """Log loss, top-1 and top-5 on the held-out photographs, for the raw and the averaged weights.
+@dataclass(frozen=True)
+class Validation:
+    """Results by the network's name, and the last network's logits."""
+
+    results: dict[str, dict[str, Any]]
+    logits_NG: NDArray[np.float32]
+
+
+def validate(config: Config, size_px: int, data: FoldData, networks: dict[str, CarNet], progress: Progress) -> Validation:
+    """Log loss, top-1 and top-5 on the held-out photographs of each network: the raw and the averaged weights.
 
     With a shift also ``shifted_log_loss`` and ``shifted_top1``; the best checkpoint is chosen by the plain log loss.
+    ``size_px`` is the epoch's, which ``inference.size_px`` overrides.
     """
-    networks = {"raw": network} | ({"ema": average.network} if average else {})
-    size_px = config.inference.size_px or plan.size_px
+    size_px = config.inference.size_px or size_px
     label_N = data.labels[data.valid_rows]
     results: dict[str, dict[str, Any]] = {name: {"size_px": size_px} for name in networks}
     for prefix, shift in (("", None), ("shifted_", data.shift)):
@@ -200,11 +325,13 @@ def validate(
             on_photo=count_with(progress, f"validating{' shifted' if prefix else ''}"), shift=shift,
         )  # fmt: skip
         for name, output in zip(networks, outputs, strict=True):
-            check_finite(float(output.logits.sum()), plan.epoch)
+            check_finite(float(output.logits.sum()))
+            if not prefix:
+                logits_NG = output.logits
             results[name][f"{prefix}log_loss"] = cross_entropy_from_logits(output.logits, label_N)
             for k in (1,) if prefix else (1, 5):
                 results[name][f"{prefix}top{k}"] = top_k_accuracy(output.logits, label_N, min(k, data.num_classes))
-    return results
+    return Validation(results, logits_NG)
 
 
 def describe_epoch(

@@ -43,6 +43,10 @@ class EpochPlan:
     """Stochastic depth of the deepest block."""
     drop_path_share: float
     """The same as a share of ``network.drop_path_max``."""
+    finetune: bool
+    """Whether the epoch belongs to the fine-tuning stage."""
+    validate: bool
+    """Whether the held-out photographs are looked at after the epoch."""
 
 
 def phase_at(phases: Sequence[PhaseT], epoch: int, num_epochs: int) -> PhaseT:
@@ -92,6 +96,8 @@ def epoch_plan(config: Config, epoch: int) -> EpochPlan:
     size = phase_at(training.sizes, epoch, training.epochs)
     rate = size.learning_rate * cosine_factor(training, epoch)
     ramp = epoch / max(1, training.epochs - 1)
+    finetune = epoch >= training.epochs - training.finetune_epochs
+    plain = finetune and training.finetune_plain
     drop_path_share = training.drop_path_start + (1.0 - training.drop_path_start) * ramp
     return EpochPlan(
         epoch=epoch,
@@ -100,11 +106,13 @@ def epoch_plan(config: Config, epoch: int) -> EpochPlan:
         phase_learning_rate=size.learning_rate,
         learning_rate=rate,
         head_learning_rate=rate * training.head_multiplier,
-        margin_rad=phase_at(training.margins, epoch, training.epochs).margin_rad,
-        label_smoothing=training.label_smoothing,
+        margin_rad=0.0 if plain else phase_at(training.margins, epoch, training.epochs).margin_rad,
+        label_smoothing=0.0 if plain else training.label_smoothing,
         mix=phase_at(training.mixes, epoch, training.epochs),
         drop_path=config.network.drop_path_max * drop_path_share,
         drop_path_share=drop_path_share,
+        finetune=finetune,
+        validate=training.validate_last_epochs == 0 or epoch >= training.epochs - training.validate_last_epochs,
     )
 
 

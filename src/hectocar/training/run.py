@@ -17,6 +17,7 @@ from hectocar.config_reader import config_from_tree, config_to_tree
 from hectocar.errors import ArtifactError, ConfigError, DataError
 from hectocar.network.inference import has_fast_precision
 from hectocar.network.weights import create_backbone
+from hectocar.photos.car_names import find_similar_pairs
 from hectocar.photos.classes import ClassList
 from hectocar.photos.decisions import SHIFT_FILE, find_shift, read_shift
 from hectocar.photos.folds import Folds, deal_folds, load_folds
@@ -71,6 +72,17 @@ def create_run(folder: Path, data_folder: Path, config: Config, progress: Progre
     find_photos(data_folder)
     # Missing weights are found now, not after the scan, when a run folder would stand in the way of the next try.
     create_backbone(config.network.backbone, config.network.weights, config.network.drop_path_max)
+    run = plan_run(folder, data_folder, config, progress)
+    save_run(run)
+    return run
+
+
+def plan_run(folder: Path, data_folder: Path, config: Config, progress: Progress) -> Run:
+    """Scans the photographs and deals the folds; writes nothing.
+
+    Raises:
+        DataError: The photographs cannot be used.
+    """
     manifest, classes = scan_photos(data_folder, config.data, count_with(progress, "reading photographs"))
     describe_manifest(manifest, progress)
     config = config_from_tree(config_to_tree(config))  # as it will be read again: 1 becomes 1.0 where a number may be broken
@@ -78,7 +90,6 @@ def create_run(folder: Path, data_folder: Path, config: Config, progress: Progre
     run = Run(folder, config, manifest, classes, folds, find_shift(config.data))
     if run.shift:
         progress.note(f"validation is repeated on photographs shifted like the test set: {run.shift.describe()}")
-    save_run(run)
     return run
 
 
@@ -163,6 +174,7 @@ def train_folds(run: Run, folds: Sequence[int], device: torch.device, progress: 
             train_rows=train_rows,
             valid_rows=valid_rows,
             shift=run.shift,
+            pairs=find_similar_pairs(run.classes, run.config.training.max_similar_pairs),
         )
         progress.note(f"fold {fold}: {len(train_rows)} photographs to train on, {len(valid_rows)} held out")
         results[fold] = train_fold(

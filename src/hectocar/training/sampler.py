@@ -1,31 +1,110 @@
-"""The order of photographs in an epoch: a pure function of (seed, epoch), so that a resumed epoch is the same epoch."""
+"""The order of photographs in an epoch: a pure function of its arguments, so that a resumed epoch is the same epoch.
+
+A sample is a number that names a photograph and which showing of it in the epoch it is: manifest row + showing x number of
+rows. Showings of one photograph get different augmentations.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+Rows = NDArray[np.int64]
 
-def epoch_batches(row_N: NDArray[np.int64], batch_size: int, *, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Shuffles the training rows and cuts them into batches; every photograph is shown exactly once.
+
+def epoch_batches(
+    row_N: Rows,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    label_M: NDArray[np.int64] | None = None,
+    pairs: Sequence[tuple[int, int]] = (),
+    similar_prob: float = 0.0,
+    balance: float = 0.0,
+) -> list[Rows]:
+    """Shuffles the training rows and cuts them into batches; every photograph is shown at least once, and none is dropped.
 
     The photographs that do not fill a batch are spread over the last two batches, so that no batch is so small that its
-    statistics mislead BatchNorm and none is dropped.
+    statistics mislead BatchNorm. Without ``balance`` each is shown exactly once: a batch of similar cars takes
+    photographs that the epoch has not shown yet, and is filled up with others when its pairs have none left.
 
     Args:
         row_N: Manifest rows of the training photographs.
         batch_size: Photographs per optimiser step; a set smaller than it makes one batch.
         seed: Of the training.
         epoch: From 0.
+        label_M: Class of every manifest row; needed for the three below.
+        pairs: Classes that are similar.
+        similar_prob: Probability that a batch is drawn from the pairs.
+        balance: Small classes are repeated (largest / own size)^balance times.
 
     Returns:
-        Batches of rows.
+        Batches of samples.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(np.sort(row_N))
-    num_whole = len(order) // batch_size
-    rest = len(order) - num_whole * batch_size
-    if num_whole == 0 or rest == 0:
-        return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    start_of_tail = (num_whole - 1) * batch_size
-    whole = [order[start : start + batch_size] for start in range(0, start_of_tail, batch_size)]
-    tail = order[start_of_tail:]
-    middle = (len(tail) + 1) // 2
-    return [*whole, tail[:middle], tail[middle:]]
+    rng = np.random.default_rng([seed, epoch])
+    order = rng.permutation(np.sort(row_N))
+    if balance > 0.0 and label_M is not None:
+        order = rng.permutation(np.concatenate([order, _extra_samples(order, label_M, balance)]))
+    sizes = _batch_sizes(len(order), batch_size)
+    if similar_prob > 0.0 and len(pairs) > 0 and label_M is not None:
+        return _similar_batches(order, sizes, label_M, pairs, similar_prob, rng)
+    return [order[start:stop] for start, stop in pairwise([0, *accumulate(sizes)])]
+
+
+def _batch_sizes(num_samples: int, batch_size: int) -> list[int]:
+    num_whole, rest = divmod(num_samples, batch_size)
+    if rest == 0 or num_whole == 0:
+        return [batch_size] * num_whole if rest == 0 else [rest]
+    tail = batch_size + rest
+    return [batch_size] * (num_whole - 1) + [(tail + 1) // 2, tail // 2]
+
+
+def _extra_samples(order: Rows, label_M: NDArray[np.int64], balance: float) -> Rows:
+    """The second and later showings: whole rounds of a class, then a part of one."""
+    count_G = np.bincount(label_M[order])
+    extra: list[Rows] = []
+    for label in np.flatnonzero(count_G):
+        rows = order[label_M[order] == label]
+        wanted = round(len(rows) * (count_G.max() / len(rows)) ** balance)
+        extra += [rows[k % len(rows)][None] + len(label_M) * (k // len(rows)) for k in range(len(rows), wanted)]
+    return np.concatenate(extra) if extra else order[:0]
+
+
+def _similar_batches(
+    order: Rows,
+    sizes: Sequence[int],
+    label_M: NDArray[np.int64],
+    pairs: Sequence[tuple[int, int]],
+    similar_prob: float,
+    rng: np.random.Generator,
+) -> list[Rows]:
+    label_N = label_M[order % len(label_M)].tolist()
+    queues: dict[int, deque[int]] = {}
+    for place, label in enumerate(label_N):
+        queues.setdefault(label, deque()).append(place)
+    shown = np.zeros(len(order), dtype=bool)
+    cursor, batches = 0, []
+    for size in sizes:
+        places: list[int] = []
+        if rng.random() < similar_prob:
+            share = max(1, size // 8)  # of one class: four pairs meet in a batch
+            for k in rng.permutation(len(pairs)):
+                queue_pair = [queues.get(label, deque()) for label in pairs[k]]
+                if not all(queue_pair):
+                    continue  # a class without its rival teaches nothing here
+                for queue in queue_pair:
+                    places += [queue.popleft() for _ in range(min(share, len(queue), size - len(places)))]
+                if len(places) == size:
+                    break
+            shown[places] = True
+        while len(places) < size:
+            if not shown[cursor]:
+                shown[cursor] = True
+                places.append(cursor)
+                queues[label_N[cursor]].popleft()  # places of a class stand in order, so this one is its first
+            cursor += 1
+        batches.append(order[places])
+    return batches

@@ -1,0 +1,236 @@
+"""Ablations: variants x seeds x folds under equal budgets, resumable, several at a time.
+
+A plan is a YAML file:
+
+    title: What is asked
+    preset: laptop                  # the start of every variant
+    base: {data: {class_limit: 30}} # over the preset, for all variants
+    seeds: [1, 2, 3]
+    folds: [0]
+    variants:                       # each over the base; the first is what the others are compared with
+      base: {}
+      k=1: {network: {num_subcenters: 1}}
+
+DIR/<variant>/seed{s}/ is a run folder, fold{k}/result.json in it the outcome.
+"""
+
+import dataclasses
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hectocar.artifacts import EventLog, compute_digest, read_json, write_json
+from hectocar.config import Config
+from hectocar.config_reader import config_to_tree, list_presets, read_config, read_yaml
+from hectocar.errors import ConfigError
+from hectocar.photos.decode import count_workers
+from hectocar.progress import NoProgress, Progress, count_with
+from hectocar.training.run import Run, check_folds, open_run, plan_run, save_run, train_folds
+
+_KEYS = ("title", "preset", "base", "seeds", "folds", "variants")
+
+
+@dataclass(frozen=True)
+class AblationPlan:
+    """What is compared."""
+
+    title: str
+    seeds: tuple[int, ...]
+    folds: tuple[int, ...]
+    variants: dict[str, Config]
+    """The first is the base."""
+
+
+@dataclass(frozen=True)
+class AblationResult:
+    """One trained fold of one variant."""
+
+    variant: str
+    seed: int
+    fold: int
+    log_loss: float
+    top1: float
+    seconds: float
+    """Wall time of training and validation; runs side by side slow each other down."""
+    cpu_seconds: float | None
+    """Processor time of the same, which other work on the machine hardly changes; None where a run was resumed."""
+    shifted_log_loss: float | None = None
+
+
+def list_plans() -> list[str]:
+    """Names of the plans that come with the package."""
+    folder = resources.files("hectocar.presets") / "ablations"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def read_plan(name: str, settings: Sequence[str] = ()) -> AblationPlan:
+    """Reads a plan file, or a plan of the package by its name.
+
+    Args:
+        name: Path, or one of ``list_plans``.
+        settings: ``dotted.path=value`` texts over every variant.
+
+    Raises:
+        ConfigError: Each mistake with its place.
+    """
+    if name in list_plans():
+        with resources.as_file(resources.files("hectocar.presets") / "ablations" / f"{name}.yaml") as path:
+            tree = read_yaml(path, "ablation plan")
+    elif Path(name).is_file():
+        tree = read_yaml(Path(name), "ablation plan")
+    else:
+        raise ConfigError(f"ablation plan {name!r}: no such file; allowed: a YAML file, or one of {', '.join(list_plans())}")
+    unknown = [key for key in tree if key not in _KEYS]
+    if unknown:
+        raise ConfigError(f"ablation plan {name}: unknown key {unknown[0]!r}; allowed: {', '.join(_KEYS)}")
+    variants, base, preset = tree.get("variants"), tree.get("base") or {}, tree.get("preset")
+    if preset is not None and preset not in list_presets():
+        raise ConfigError(f"ablation plan {name}: preset is {preset!r}; allowed: {', '.join(list_presets())}")
+    if not isinstance(variants, dict) or len(variants) < 2 or not all(isinstance(v, dict) for v in variants.values()):
+        raise ConfigError(f"ablation plan {name}: variants is {variants!r}; allowed: two or more names, each with a mapping")
+    bad = [str(v) for v in variants if not isinstance(v, str) or not v or "/" in v or v.startswith(".")]
+    if bad:
+        raise ConfigError(f"ablation plan {name}: the variant {bad[0]!r} cannot be a folder's name; quote it, without /")
+    configs = {v: read_config(preset, None, settings, [base, layer]) for v, layer in variants.items()}
+    folds = _read_numbers(tree, "folds", [0], name)
+    for config in configs.values():
+        check_folds(config, folds)
+    return AblationPlan(str(tree.get("title", name)), _read_numbers(tree, "seeds", [1, 2, 3], name), folds, configs)
+
+
+def _read_numbers(tree: Mapping[str, Any], key: str, default: list[int], name: str) -> tuple[int, ...]:
+    values = tree.get(key, default)
+    ok = isinstance(values, list) and values and all(type(v) is int and v >= 0 for v in values)
+    if not ok or len(set(values)) < len(values):
+        raise ConfigError(f"ablation plan {name}: {key} is {values!r}; allowed: a list of different whole numbers from 0")
+    return tuple(values)
+
+
+def run_ablation(
+    plan: AblationPlan, data_folder: Path, out: Path, *, device: torch.device, num_jobs: int, progress: Progress
+) -> list[AblationResult]:
+    """Trains what is not trained yet, seed by seed, so that an early stop leaves complete comparisons.
+
+    Args:
+        plan: What to compare.
+        data_folder: Photographs.
+        out: Gets the runs; call again with the same to go on.
+        device: Where to train.
+        num_jobs: Processes side by side; each has its share of the processor's cores.
+        progress: Receives a bar and a line per run.
+
+    Raises:
+        ConfigError: ``out`` holds a run of the same name with another configuration.
+    """
+    tasks = list(_list_tasks(plan, out))
+    todo = [task for task in tasks if _read_result(task) is None]
+    _prepare_runs(todo, data_folder, progress)
+    count = count_with(progress, f"training {len(todo)} runs")
+    threads = max(1, count_workers(0) // num_jobs)
+    if num_jobs == 1 and todo:
+        for done, task in enumerate(todo):
+            count(done, len(todo))
+            progress.note(_describe(_train(task, str(device), threads)))
+    elif todo:
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the processes that start below
+        with ProcessPoolExecutor(num_jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+            futures = [pool.submit(_train, task, str(device), threads) for task in todo]
+            try:
+                for done, future in enumerate(as_completed(futures)):
+                    progress.note(_describe(future.result()))
+                    count(done + 1, len(todo))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    results = [_read_result(task) for task in tasks]
+    return [result for result in results if result is not None]
+
+
+@dataclass(frozen=True)
+class _Task:
+    variant: str
+    seed: int
+    fold: int
+    config: Config
+    folder: Path
+
+    def result_file(self) -> Path:
+        return self.folder / f"fold{self.fold}" / "result.json"
+
+    def digest(self) -> str:
+        return _config_digest(self.config)
+
+
+def _config_digest(config: Config) -> str:
+    tree = config_to_tree(config)
+    tree["data"].pop("num_workers")
+    tree["training"].pop("checkpoint_minutes")
+    return compute_digest(tree)
+
+
+def _list_tasks(plan: AblationPlan, out: Path) -> Iterator[_Task]:
+    for seed in plan.seeds:
+        for fold in plan.folds:
+            for variant, config in plan.variants.items():
+                seeded = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
+                yield _Task(variant, seed, fold, seeded, out / variant / f"seed{seed}")
+
+
+def _read_result(task: _Task) -> AblationResult | None:
+    if not task.result_file().is_file():
+        return None
+    fields = read_json(task.result_file())
+    if fields.pop("config_digest") != task.digest():
+        raise ConfigError(
+            f"{task.folder}: trained with another configuration than the plan's variant {task.variant!r}; "
+            "give another --out, or another name to the variant"
+        )
+    return AblationResult(**fields)
+
+
+def _prepare_runs(tasks: Sequence[_Task], data_folder: Path, progress: Progress) -> None:
+    """Writes the run folders; variants that agree about the data share one scan."""
+    scans: dict[str, Run] = {}
+    for task in tasks:
+        if (task.folder / "config.json").is_file():
+            continue
+        key = compute_digest(config_to_tree(task.config)["data"])
+        if key not in scans:
+            scans[key] = plan_run(task.folder, data_folder, task.config, progress)
+        save_run(dataclasses.replace(scans[key], folder=task.folder, config=task.config))
+
+
+def _train(task: _Task, device: str, num_threads: int) -> AblationResult:
+    torch.set_num_threads(num_threads)
+    run = open_run(task.folder)
+    if _config_digest(run.config) != task.digest():
+        raise ConfigError(f"{task.folder}: begun with another configuration than the plan's; give another --out")
+    data = dataclasses.replace(task.config.data, num_workers=task.config.data.num_workers or num_threads)
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=data))
+    folder = run.fold_folder(task.fold)
+    fresh, started = not (folder / "last.safetensors").exists(), time.process_time()
+    best = train_folds(run, [task.fold], torch.device(device), NoProgress())[task.fold]
+    seconds = [event["seconds"] for event in EventLog(folder / "events.jsonl").read() if event["kind"] == "epoch"][-1]
+    result = AblationResult(
+        task.variant, task.seed, task.fold, best["log_loss"], best["top1"], seconds,
+        time.process_time() - started if fresh else None, best.get("shifted_log_loss"),
+    )  # fmt: skip
+    write_json(task.result_file(), {**dataclasses.asdict(result), "config_digest": task.digest()})
+    (folder / "last.safetensors").unlink()  # optimizer and all: as many as there are runs would fill a disk
+    return result
+
+
+def _describe(result: AblationResult) -> str:
+    shifted = "" if result.shifted_log_loss is None else f" (shifted {result.shifted_log_loss:.4f})"
+    return (
+        f"{result.variant}, seed {result.seed}, fold {result.fold}: log loss {result.log_loss:.4f}{shifted}, "
+        f"top-1 {result.top1:.1%}, {result.seconds / 60:.1f} min"
+    )

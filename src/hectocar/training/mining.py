@@ -1,0 +1,75 @@
+"""Pairs of classes that the network confuses: what similar-car batches are drawn from after a validation.
+
+Legend: N photographs, G trained classes, K sub-centers, D embedding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from hectocar.network.arcface import SubcenterArcFace
+from hectocar.network.carnet import CarNet
+
+Pairs = list[tuple[int, int]]
+
+MIN_CONFUSION = 0.02
+"""Mean probability given to the other class, both ways together, from which a pair counts as confused."""
+
+
+@dataclass(frozen=True)
+class MinedPairs:
+    """The pairs from now on, and what changed."""
+
+    pairs: Pairs
+    num_new: int
+    num_retired: int
+
+
+def mine_pairs(
+    logits_NG: NDArray[np.float32],
+    label_N: NDArray[np.int64],
+    closeness_GG: NDArray[np.float32] | None,
+    old: Sequence[tuple[int, int]],
+    max_pairs: int,
+) -> MinedPairs:
+    """Confused pairs first, most confused before others; places left over go to the closest class centres.
+
+    Args:
+        logits_NG: Of held-out photographs.
+        label_N: Their classes.
+        closeness_GG: Cosine between class centres; None where the head has none.
+        old: The pairs so far.
+        max_pairs: Pairs to keep.
+    """
+    num_classes = logits_NG.shape[1]
+    mass_GG = np.zeros((num_classes, num_classes))
+    np.add.at(mass_GG, label_N, softmax(logits_NG.astype(np.float64), axis=1))
+    mass_GG /= np.maximum(np.bincount(label_N, minlength=num_classes), 1)[:, None]
+    first, second = np.triu_indices(num_classes, 1)
+    confusion = (mass_GG + mass_GG.T)[first, second]
+    order = np.argsort(-confusion, kind="stable")
+    chosen = [k for k in order[:max_pairs] if confusion[k] >= MIN_CONFUSION]
+    if closeness_GG is not None:
+        taken = set(chosen)
+        nearest = (k for k in np.argsort(-closeness_GG[first, second], kind="stable") if k not in taken)
+        chosen += [k for k, _ in zip(nearest, range(max_pairs - len(chosen)), strict=False)]
+    pairs = [(int(first[k]), int(second[k])) for k in chosen]
+    return MinedPairs(pairs, len(set(pairs) - set(old)), len(set(old) - set(pairs)))
+
+
+@torch.no_grad()
+def compute_closeness(network: CarNet) -> NDArray[np.float32] | None:
+    """(G, G) largest cosine between the active sub-centers of two classes; None without sub-center ArcFace."""
+    head = network.head
+    if not isinstance(head, SubcenterArcFace):
+        return None
+    cosine_NGK = head.compute_cosine(head.centers)  # a centre is an embedding, too
+    own_GKG = cosine_NGK.amax(dim=2).view(head.num_classes, head.num_subcenters, head.num_classes)
+    if head.num_subcenters > 1:
+        own_GKG = own_GKG.masked_fill(~head.active_CK[:, :, None], -2.0)
+    closeness: NDArray[np.float32] = own_GKG.amax(dim=1).cpu().numpy()
+    return closeness

@@ -1,0 +1,94 @@
+"""Averages over weights after the last epoch: a greedy soup of checkpoints, and a mixture with the pretrained backbone.
+
+Wortsman et al. 2022, "Model soups" (recipe 1, greedy); Wortsman et al. 2022, "Robust fine-tuning" (WiSE-FT).
+Each candidate is judged by the held-out photographs, as the best epoch is, and kept only if it is better.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hectocar.config import NetworkConfig
+from hectocar.network.weights import create_backbone, load_tensors_with_state
+
+Weights = dict[str, Tensor]
+Judge = Callable[[Weights], dict[str, Any]]
+"""Weights -> validation result with ``log_loss``."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Weights, how they were made, and their validation."""
+
+    name: str
+    weights: Weights
+    result: dict[str, Any]
+
+    @property
+    def log_loss(self) -> float:
+        return float(self.result["log_loss"])
+
+
+def average_weights(members: Sequence[Mapping[str, Tensor]], shares: Sequence[float]) -> Weights:
+    """Weighted mean of all floating-point tensors; counters and flags are the first's."""
+    first = members[0]
+    return {
+        name: sum((share * member[name].double() for member, share in zip(members, shares, strict=True)), torch.zeros(()))
+        .to(first[name].dtype)
+        .contiguous()
+        if first[name].is_floating_point()
+        else first[name]
+        for name in first
+    }
+
+
+def brew_soup(checkpoints: Sequence[Candidate], judge: Judge) -> Candidate:
+    """Adds checkpoints to the average, best first, each only if the average's log loss falls; returns the best found."""
+    ordered = sorted(checkpoints, key=lambda candidate: candidate.log_loss)
+    best, members = ordered[0], [ordered[0]]
+    for candidate in ordered[1:]:
+        tried = [*members, candidate]
+        weights = average_weights([member.weights for member in tried], [1.0 / len(tried)] * len(tried))
+        result = judge(weights)
+        if result["log_loss"] < best.log_loss:
+            members = tried
+            best = Candidate("soup of " + " + ".join(member.name for member in members), weights, result)
+    return best
+
+
+def mix_pretrained(best: Candidate, pretrained: Mapping[str, Tensor], shares: Sequence[float], judge: Judge) -> Candidate:
+    """Tries each share of the pretrained backbone in the best weights; returns the best found.
+
+    Args:
+        best: What to start from.
+        pretrained: The backbone's pretrained tensors, named as in the network: ``backbone.``...
+        shares: Shares of the pretrained weights.
+        judge: Validates.
+    """
+    found = best
+    for share in shares:
+        mixed = average_weights([{name: best.weights[name] for name in pretrained}, pretrained], [1.0 - share, share])
+        weights = {**best.weights, **mixed}
+        result = judge(weights)
+        if result["log_loss"] < found.log_loss:
+            found = Candidate(f"{best.name} with {share:g} pretrained", weights, result)
+    return found
+
+
+def load_pretrained(config: NetworkConfig) -> Weights:
+    """The pretrained backbone's parameters (its BatchNorm statistics belong to other photographs and stay out)."""
+    backbone = create_backbone(config.backbone, config.weights, config.drop_path_max)
+    return {f"backbone.{name}": tensor.detach() for name, tensor in backbone.named_parameters()}
+
+
+def load_candidates(folder: Path) -> list[Candidate]:
+    """The checkpoints that the last epochs left in ``folder``."""
+    candidates = []
+    for path in sorted(folder.glob("*.safetensors")):
+        weights, state = load_tensors_with_state(path)
+        candidates.append(Candidate(path.stem, weights, state["result"]))
+    return candidates
