@@ -30,6 +30,7 @@ ROOMS = (
     "delivery",
     "audit",
     "lab",
+    "cli_parser",
     "cli",
 )
 DOORS = ("__init__", "__main__")  # the package's two entrances belong to no room

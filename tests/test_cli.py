@@ -155,7 +155,7 @@ def test_plan_config_and_preview_print_and_draw(showroom: Path, tmp_path: Path, 
     ("arguments", "words"),
     [
         (["train", "nowhere", "--out", "r"], "no such folder"),
-        (["train", "{data}", "--preset", "labtop", "--out", "r"], "allowed: demo, laptop, seed2025"),
+        (["train", "{data}", "--preset", "labtop", "--out", "r"], "allowed: best, demo, laptop, seed2025"),
         (["train", "{data}", "--preset", "demo", "--set", "training.epoch=3", "--out", "r"], "nearest: training.epochs"),
         (
             ["train", "{data}", "--preset", "demo", "--weights", "gone.safetensors", "--out", "r"],

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from hectocar.config_reader import describe_config, list_presets, read_config
+from hectocar.cli_parser import build_parser
+from hectocar.config_reader import describe_config, read_config
 from hectocar.errors import ConfigError, HectocarError
 from hectocar.photos.classes import ClassList
 from hectocar.progress import count_with
@@ -258,127 +258,43 @@ def command_ablate(args: argparse.Namespace) -> None:
 def command_plan(args: argparse.Namespace) -> None:
     from hectocar.training.recipe import plan_rows
 
-    print_table(plan_rows(read_config(args.preset, args.config, args.set)))
+    config = read_config(args.preset, args.config, args.set)
+    print_table(plan_rows(config))
+    if args.measure:
+        from hectocar.lab.step_cost import measure_step_costs, step_cost_rows
+        from hectocar.network.inference import choose_device
+
+        if args.steps < 1 or args.classes < 2:
+            raise ConfigError(f"--steps is {args.steps}, --classes {args.classes}; allowed: 1 or more, and 2 or more")
+        print()
+        print_table(step_cost_rows(measure_step_costs(config, choose_device(args.device), args.classes, args.steps)))
 
 
 def command_config(args: argparse.Namespace) -> None:
     print_table([["key", "default", "meaning"], *describe_config()])
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", default=None, help=f"starting point: {', '.join(list_presets())}")
-    parser.add_argument("--config", type=Path, default=None, metavar="FILE", help="YAML file that overrides the preset")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one value, such as training.epochs=12; repeatable",
-    )
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line."""
-    parser = argparse.ArgumentParser(prog="hectocar", description="Fine-grained car recognition from photographs.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    audit = commands.add_parser("audit", help="find what is wrong with the photographs; changes none of them")
-    audit.add_argument("data", type=Path, metavar="DATA", help="folder with train/<class>/*.jpg, or <class>/*.jpg")
-    audit.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets audit.html, decisions.csv, shift.json")
-    audit.add_argument("--test", type=Path, default=None, metavar="FOLDER", help="photographs to compare (default: DATA/test)")
-    audit.add_argument("--run", dest="run_folder", type=Path, default=None, metavar="RUN", help="finds wrong labels with it")
-    audit.add_argument("--weights", default=None, metavar="FILE", help="pretrained backbone: finds what shows no car")
-    audit.add_argument("--backbone", default="mobilenetv2_100", help="timm model of --weights (default: mobilenetv2_100)")
-    audit.add_argument("--overwrite", action="store_true", help="replace decisions.csv even if it was edited")
-    audit.add_argument("--max-megapixels", type=float, default=100.0, help="larger photographs are unusable (default: 100)")
-    audit.add_argument("--workers", type=int, default=0, help="threads (default: one per core)")
-    audit.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
-    audit.set_defaults(run=command_audit)
-
-    folds = commands.add_parser("folds", help="deal the photographs into folds and write the table")
-    folds.add_argument("data", type=Path, metavar="DATA")
-    add_config_options(folds)
-    folds.add_argument("--audit", type=Path, default=None, metavar="DIR", help="obey the decisions of an audit")
-    folds.add_argument("--out", type=Path, default=Path("folds.csv"), metavar="CSV")
-    folds.set_defaults(run=command_folds)
-
-    train = commands.add_parser("train", help="train one fold or all")
-    train.add_argument("data", type=Path, metavar="DATA", help="folder with train/<class>/*.jpg, or <class>/*.jpg")
-    add_config_options(train)
-    train.add_argument("--weights", default=None, metavar="FILE", help="pretrained backbone: a file, 'hub' or 'none'")
-    train.add_argument("--audit", type=Path, default=None, metavar="DIR", help="obey the decisions of an audit")
-    train.add_argument("--fold", default="0", help="number of the fold to hold out, or all (default: 0)")
-    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder to make")
-    train.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
-    train.set_defaults(run=command_train)
-
-    predict = commands.add_parser("predict", help="predict photographs; with --out in the form of a submission")
-    predict.add_argument("model", type=Path, metavar="MODEL", help="a run or a bundle")
-    predict.add_argument("photos", type=Path, nargs="+", metavar="PHOTOS", help="a csv (ID, img_path), photographs or a folder")
-    predict.add_argument("--out", type=Path, default=None, metavar="CSV", help="write all probabilities here")
-    predict.add_argument("--sample", type=Path, default=None, metavar="CSV", help="form to follow (default: beside the csv)")
-    predict.add_argument("--workers", type=int, default=0, help="decoding threads (default: one per core)")
-    predict.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
-    predict.set_defaults(run=command_predict)
-
-    score = commands.add_parser("score", help="score a submission against known answers")
-    score.add_argument("submission", type=Path, metavar="SUBMISSION")
-    score.add_argument("answer", type=Path, metavar="ANSWER", help="csv with ID, label and optionally split")
-    score.add_argument("--equivalent", type=Path, default=None, metavar="CSV", help="pairs of names (default: beside ANSWER)")
-    score.set_defaults(run=command_score)
-
-    bundle = commands.add_parser("bundle", help="make a model bundle from the finished folds of a run")
-    bundle.add_argument("model", type=Path, metavar="RUN")
-    bundle.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
-    bundle.set_defaults(run=command_bundle)
-
-    preview = commands.add_parser("preview", help="draw what the network sees at each size")
-    preview.add_argument("data", type=Path, metavar="DATA")
-    add_config_options(preview)
-    preview.add_argument("--out", type=Path, default=Path("preview.png"), metavar="PNG")
-    preview.add_argument("--photos", type=int, default=6, help="photographs per row (default: 6)")
-    preview.add_argument("--seed", type=int, default=0, help="which photographs")
-    preview.set_defaults(run=command_preview)
-
-    showroom = commands.add_parser("showroom", help="render the embedded data set of invented cars")
-    showroom.add_argument("out", type=Path, metavar="FOLDER")
-    showroom.add_argument("--classes", type=int, default=24)
-    showroom.add_argument("--train-per-class", type=int, default=30)
-    showroom.add_argument("--test-per-class", type=int, default=6)
-    showroom.add_argument("--faults", type=int, default=3, help="planted per kind; 0 for clean data")
-    showroom.add_argument("--seed", type=int, default=2025)
-    showroom.set_defaults(run=command_showroom)
-
-    demo = commands.add_parser("demo", help="the whole path on the showroom, in minutes")
-    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="FOLDER")
-    demo.set_defaults(run=command_demo)
-
-    ablate = commands.add_parser("ablate", help="train variants x seeds x folds and say which differ")
-    ablate.add_argument("plan", metavar="PLAN", help="a YAML file, or the name of a plan that comes with the package")
-    ablate.add_argument("data", type=Path, metavar="DATA")
-    ablate.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the runs; the same again goes on")
-    ablate.add_argument("--weights", default=None, metavar="FILE", help="pretrained backbone: a file, 'hub' or 'none'")
-    ablate.add_argument("--audit", type=Path, default=None, metavar="DIR", help="obey an audit, and validate shifted too")
-    ablate.add_argument("--jobs", type=int, default=1, help="runs side by side (default: 1)")
-    ablate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
-    ablate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="over every variant; repeatable")
-    ablate.set_defaults(run=command_ablate)
-
-    plan = commands.add_parser("plan", help="print the schedule, epoch by epoch")
-    add_config_options(plan)
-    plan.set_defaults(run=command_plan)
-
-    config = commands.add_parser("config", help="print every configuration key with its meaning")
-    config.set_defaults(run=command_config)
-    return parser
+COMMANDS = {
+    "audit": command_audit,
+    "folds": command_folds,
+    "train": command_train,
+    "predict": command_predict,
+    "score": command_score,
+    "bundle": command_bundle,
+    "preview": command_preview,
+    "showroom": command_showroom,
+    "demo": command_demo,
+    "ablate": command_ablate,
+    "plan": command_plan,
+    "config": command_config,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns 0, or 2 after a message about the input, or 130 when interrupted."""
     args = build_parser().parse_args(argv)
     try:
-        args.run(args)
+        COMMANDS[args.command](args)
     except HectocarError as error:
         print(f"hectocar: {error}", file=sys.stderr)
         return 2

@@ -1,0 +1,119 @@
+"""The grammar of the command line: every command, its arguments and its help. What a command does stands in cli.py."""
+
+import argparse
+from pathlib import Path
+
+from hectocar.config_reader import list_presets
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", default=None, help=f"starting point: {', '.join(list_presets())}")
+    parser.add_argument("--config", type=Path, default=None, metavar="FILE", help="YAML file that overrides the preset")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one value, such as training.epochs=12; repeatable",
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(prog="hectocar", description="Fine-grained car recognition from photographs.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    audit = commands.add_parser("audit", help="find what is wrong with the photographs; changes none of them")
+    audit.add_argument("data", type=Path, metavar="DATA", help="folder with train/<class>/*.jpg, or <class>/*.jpg")
+    audit.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets audit.html, decisions.csv, shift.json")
+    audit.add_argument("--test", type=Path, default=None, metavar="FOLDER", help="photographs to compare (default: DATA/test)")
+    audit.add_argument("--run", dest="run_folder", type=Path, default=None, metavar="RUN", help="finds wrong labels with it")
+    audit.add_argument("--weights", default=None, metavar="FILE", help="pretrained backbone: finds what shows no car")
+    audit.add_argument("--backbone", default="mobilenetv2_100", help="timm model of --weights (default: mobilenetv2_100)")
+    audit.add_argument("--overwrite", action="store_true", help="replace decisions.csv even if it was edited")
+    audit.add_argument("--max-megapixels", type=float, default=100.0, help="larger photographs are unusable (default: 100)")
+    audit.add_argument("--workers", type=int, default=0, help="threads (default: one per core)")
+    audit.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+    audit.set_defaults(command="audit")
+
+    folds = commands.add_parser("folds", help="deal the photographs into folds and write the table")
+    folds.add_argument("data", type=Path, metavar="DATA")
+    add_config_options(folds)
+    folds.add_argument("--audit", type=Path, default=None, metavar="DIR", help="obey the decisions of an audit")
+    folds.add_argument("--out", type=Path, default=Path("folds.csv"), metavar="CSV")
+    folds.set_defaults(command="folds")
+
+    train = commands.add_parser("train", help="train one fold or all")
+    train.add_argument("data", type=Path, metavar="DATA", help="folder with train/<class>/*.jpg, or <class>/*.jpg")
+    add_config_options(train)
+    train.add_argument("--weights", default=None, metavar="FILE", help="pretrained backbone: a file, 'hub' or 'none'")
+    train.add_argument("--audit", type=Path, default=None, metavar="DIR", help="obey the decisions of an audit")
+    train.add_argument("--fold", default="0", help="number of the fold to hold out, or all (default: 0)")
+    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder to make")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+    train.set_defaults(command="train")
+
+    predict = commands.add_parser("predict", help="predict photographs; with --out in the form of a submission")
+    predict.add_argument("model", type=Path, metavar="MODEL", help="a run or a bundle")
+    predict.add_argument("photos", type=Path, nargs="+", metavar="PHOTOS", help="a csv (ID, img_path), photographs or a folder")
+    predict.add_argument("--out", type=Path, default=None, metavar="CSV", help="write all probabilities here")
+    predict.add_argument("--sample", type=Path, default=None, metavar="CSV", help="form to follow (default: beside the csv)")
+    predict.add_argument("--workers", type=int, default=0, help="decoding threads (default: one per core)")
+    predict.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+    predict.set_defaults(command="predict")
+
+    score = commands.add_parser("score", help="score a submission against known answers")
+    score.add_argument("submission", type=Path, metavar="SUBMISSION")
+    score.add_argument("answer", type=Path, metavar="ANSWER", help="csv with ID, label and optionally split")
+    score.add_argument("--equivalent", type=Path, default=None, metavar="CSV", help="pairs of names (default: beside ANSWER)")
+    score.set_defaults(command="score")
+
+    bundle = commands.add_parser("bundle", help="make a model bundle from the finished folds of a run")
+    bundle.add_argument("model", type=Path, metavar="RUN")
+    bundle.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
+    bundle.set_defaults(command="bundle")
+
+    preview = commands.add_parser("preview", help="draw what the network sees at each size")
+    preview.add_argument("data", type=Path, metavar="DATA")
+    add_config_options(preview)
+    preview.add_argument("--out", type=Path, default=Path("preview.png"), metavar="PNG")
+    preview.add_argument("--photos", type=int, default=6, help="photographs per row (default: 6)")
+    preview.add_argument("--seed", type=int, default=0, help="which photographs")
+    preview.set_defaults(command="preview")
+
+    showroom = commands.add_parser("showroom", help="render the embedded data set of invented cars")
+    showroom.add_argument("out", type=Path, metavar="FOLDER")
+    showroom.add_argument("--classes", type=int, default=24)
+    showroom.add_argument("--train-per-class", type=int, default=30)
+    showroom.add_argument("--test-per-class", type=int, default=6)
+    showroom.add_argument("--faults", type=int, default=3, help="planted per kind; 0 for clean data")
+    showroom.add_argument("--seed", type=int, default=2025)
+    showroom.set_defaults(command="showroom")
+
+    demo = commands.add_parser("demo", help="the whole path on the showroom, in minutes")
+    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="FOLDER")
+    demo.set_defaults(command="demo")
+
+    ablate = commands.add_parser("ablate", help="train variants x seeds x folds and say which differ")
+    ablate.add_argument("plan", metavar="PLAN", help="a YAML file, or the name of a plan that comes with the package")
+    ablate.add_argument("data", type=Path, metavar="DATA")
+    ablate.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the runs; the same again goes on")
+    ablate.add_argument("--weights", default=None, metavar="FILE", help="pretrained backbone: a file, 'hub' or 'none'")
+    ablate.add_argument("--audit", type=Path, default=None, metavar="DIR", help="obey an audit, and validate shifted too")
+    ablate.add_argument("--jobs", type=int, default=1, help="runs side by side (default: 1)")
+    ablate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+    ablate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="over every variant; repeatable")
+    ablate.set_defaults(command="ablate")
+
+    plan = commands.add_parser("plan", help="print the schedule, epoch by epoch")
+    add_config_options(plan)
+    plan.add_argument("--measure", action="store_true", help="also memory and images/s of a training step at each size")
+    plan.add_argument("--classes", type=int, default=396, help="--measure: classes of the head (default: 396)")
+    plan.add_argument("--steps", type=int, default=5, help="--measure: timed steps per size (default: 5)")
+    plan.add_argument("--device", default="auto", help="--measure: auto, cpu, cuda, cuda:1 ... (default: auto)")
+    plan.set_defaults(command="plan")
+
+    config = commands.add_parser("config", help="print every configuration key with its meaning")
+    config.set_defaults(command="config")
+    return parser
