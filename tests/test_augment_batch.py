@@ -14,6 +14,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
 from hectocar.config import AugmentConfig, MixPhase
+from hectocar.photos.shift import PhotoShift
 from hectocar.training.augment import (
     BRIGHTNESS,
     CONTRAST,
@@ -214,3 +215,33 @@ def test_cutmix_share_is_the_area_that_is_left() -> None:
     assert mix is not None
     own_B = (mix_batch(images, mix)[:, 0] == images[:, 0]).sum(dim=(1, 2)).numpy()
     np.testing.assert_allclose(mix.share_B, own_B / size**2, rtol=1e-15)
+
+
+def test_drift_follows_the_shifts_own_curve() -> None:
+    """At strength 1 every grey level goes where the audit's curve sends it, to a rounding; other photographs stay."""
+    shift = PhotoShift(gain=0.9, offset=-20.0, gamma=1.3, jpeg_quality=80)
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(64, 3, 16, 16)
+    config = dataclasses.replace(OFF, drift_prob=0.5, drift_strength=(1.0, 1.0))
+    params = draw_augment_params(config, 1, 0, np.arange(64), 16)
+    out = augment_batch(levels, params, shift)
+    curve = torch.from_numpy(shift.tone_curve().astype(np.float32)).view(1, 16, 16)
+    assert 16 < params.tone_B.sum() < 48
+    for row, bent in enumerate(params.tone_B):
+        wanted = curve if bent else levels[row].float()
+        assert (out[row] * 255.0 - wanted).abs().max() <= (0.5001 if bent else 1e-4)
+
+
+def test_drift_strength_spreads_evenly_and_needs_a_shift() -> None:
+    """Strengths fill their range; without a shift nothing changes; 0 bends nothing."""
+    config = dataclasses.replace(OFF, drift_prob=1.0, drift_strength=(0.5, 1.5))
+    strengths = draw_augment_params(config, 1, 0, np.arange(4000), 16).tone_strength_B
+    assert 0.5 <= strengths.min() < 0.51
+    assert 1.49 < strengths.max() < 1.5
+    assert abs(strengths.mean() - 1.0) < 0.02
+    images = make_images(6, 16)
+    params = draw_augment_params(config, 1, 0, np.arange(6), 16)
+    plain = augment_batch(images, draw_augment_params(OFF, 1, 0, np.arange(6), 16))
+    assert torch.equal(augment_batch(images, params), plain)
+    still = draw_augment_params(dataclasses.replace(config, drift_strength=(0.0, 0.0)), 1, 0, np.arange(6), 16)
+    shift = PhotoShift(offset=-40.0, gamma=1.2)
+    torch.testing.assert_close(augment_batch(images, still, shift), plain, atol=1e-6, rtol=0)

@@ -38,13 +38,13 @@ def test_counting_changes_nothing(network: CarNet) -> None:
 
 
 def test_a_batch_is_split_as_far_as_it_must(network: CarNet) -> None:
-    """Plenty or unknown memory: one part. Room for a tenth of the batch: about ten. None at all: one photograph at a time."""
+    """Plenty or unknown memory: one part. Room for a tenth of the batch: about ten. None at all: two photographs at a time."""
     fixed = count_fixed_bytes(network, CONFIG)
     whole = 32 * 1.35 * count_activation_bytes(network, 64, "float32")
     assert choose_chunks(CONFIG, network, 0) == {"64x32": 1}
     assert choose_chunks(CONFIG, network, math.ceil((fixed + whole) / 0.8) + 1000) == {"64x32": 1}
     assert choose_chunks(CONFIG, network, int((fixed + whole / 2) / 0.8) + 1000) == {"64x32": 2}
-    assert choose_chunks(CONFIG, network, 1) == {"64x32": 32}
+    assert choose_chunks(CONFIG, network, 1) == {"64x32": 16}
     limited = make_config(sizes=CONFIG.training.sizes, ema_decay=0.0, memory_gib=(fixed + whole / 4) / 2**30 + 1e-4)
     assert choose_chunks(limited, network, 2**40)["64x32"] == 4
 

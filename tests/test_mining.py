@@ -15,7 +15,7 @@ def logits_for(confused: dict[int, int]) -> np.ndarray:
     logits = np.full((20, 4), -9.0, dtype=np.float32)
     logits[np.arange(20), LABELS] = 3.0
     for label, other in confused.items():
-        logits[LABELS == label, other] = 3.0
+        logits[label == LABELS, other] = 3.0
     return logits
 
 

@@ -17,6 +17,7 @@ DIR/<variant>/seed{s}/ is a run folder, fold{k}/result.json in it the outcome.
 import dataclasses
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -138,7 +139,7 @@ def run_ablation(
     if num_jobs == 1 and todo:
         for done, task in enumerate(todo):
             count(done, len(todo))
-            progress.note(_describe(_train(task, str(device), threads)))
+            progress.note(_describe(_train(task, str(device), None)))
     elif todo:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the processes that start below
         with ProcessPoolExecutor(num_jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -208,15 +209,18 @@ def _prepare_runs(tasks: Sequence[_Task], data_folder: Path, progress: Progress)
         save_run(dataclasses.replace(scans[key], folder=task.folder, config=task.config))
 
 
-def _train(task: _Task, device: str, num_threads: int) -> AblationResult:
-    torch.set_num_threads(num_threads)
+def _train(task: _Task, device: str, num_threads: int | None) -> AblationResult:
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
     run = open_run(task.folder)
     if _config_digest(run.config) != task.digest():
         raise ConfigError(f"{task.folder}: begun with another configuration than the plan's; give another --out")
-    data = dataclasses.replace(task.config.data, num_workers=task.config.data.num_workers or num_threads)
+    data = dataclasses.replace(task.config.data, num_workers=task.config.data.num_workers or num_threads or 0)
     run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=data))
     folder = run.fold_folder(task.fold)
     fresh, started = not (folder / "last.safetensors").exists(), time.process_time()
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)  # what a finished run left whose result was deleted
     best = train_folds(run, [task.fold], torch.device(device), NoProgress())[task.fold]
     seconds = [event["seconds"] for event in EventLog(folder / "events.jsonl").read() if event["kind"] == "epoch"][-1]
     result = AblationResult(

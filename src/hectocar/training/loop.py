@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hectocar.artifacts import EventLog
+from hectocar.artifacts import EventLog, replace_file
 from hectocar.config import Config
 from hectocar.errors import ConfigError
 from hectocar.network.arcface import SubcenterArcFace
@@ -193,6 +193,7 @@ def train_fold(
         state.best = average_checkpoints(config, data, folder, network, state.best, inputs_digest, log, progress)
         state.averaged = True
         save(training.epochs, 0, 0.0, time.monotonic() - started)
+    shutil.rmtree(folder / "soup", ignore_errors=True)
     return state.best
 
 
@@ -216,14 +217,16 @@ def average_checkpoints(
         result = validate(config, best["size_px"], data, {"raw": network}, progress).results["raw"]
         return result | {"epoch": training.epochs}
 
-    tensors, _ = load_tensors_with_state(folder / "best.safetensors")
-    start = Candidate(f"epoch {best['epoch']} {best['weights']}", tensors, best)
+    kept = folder / "soup" / "best"  # once it is replaced, a cut before the next checkpoint must find it again
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(kept, lambda path: shutil.copyfile(folder / "best.safetensors", path))
+    start = Candidate(f"epoch {best['epoch']} {best['weights']}", load_tensors_with_state(kept)[0], best)
     found = brew_soup([start, *(c for c in load_candidates(folder / "soup") if c.name != start.name)], judge)
     if training.pretrained_mix:
         found = mix_pretrained(found, load_pretrained(config.network), training.pretrained_mix, judge)
     log.write("averaged", weights=found.name, log_loss=found.log_loss, before=best["log_loss"])
     progress.note(f"average of weights: {found.name}: {found.log_loss:.4f} (best epoch {best['log_loss']:.4f})")
-    shutil.rmtree(folder / "soup", ignore_errors=True)
     result = {**found.result, "weights": found.name}
     if found is not start:
         save_tensors(folder / "best.safetensors", found.weights, {**result, "inputs_digest": inputs_digest})

@@ -82,9 +82,10 @@ def choose_chunks(config: Config, network: CarNet, free_bytes: int) -> dict[str,
     chunks: dict[str, int] = {}
     for phase in config.training.sizes:
         needed = count_activation_bytes(network, phase.size_px, config.training.precision) * WORKSPACE if budget else 0.0
-        room = max(budget - count_fixed_bytes(network, config), needed)  # one photograph at a time at the very least
-        largest = int(room // needed) if needed else phase.batch_size
-        chunks[chunk_key(phase.size_px, phase.batch_size)] = math.ceil(phase.batch_size / min(largest, phase.batch_size))
+        room = budget - count_fixed_bytes(network, config)
+        largest = int(max(room, 0) // needed) if needed else phase.batch_size
+        parts = math.ceil(phase.batch_size / max(2, min(largest, phase.batch_size)))  # a part has two photographs or more
+        chunks[chunk_key(phase.size_px, phase.batch_size)] = max(1, min(parts, phase.batch_size // 2))
     return chunks
 
 

@@ -56,8 +56,9 @@ def accumulate_gradients(
         The batch's mean loss, detached.
     """
     num_images = len(tensors[0])
+    num_chunks = max(1, min(num_chunks, num_images // 2))  # BatchNorm has no statistics of a single photograph
     total = torch.zeros((), dtype=torch.float64, device=tensors[0].device)
-    for chunk in zip(*(tensor.chunk(num_chunks) for tensor in tensors), strict=True):
+    for chunk in zip(*(tensor.tensor_split(num_chunks) for tensor in tensors), strict=True):
         loss = compute_loss(*chunk)
         share = len(chunk[0]) / num_images
         scale(loss * share if share < 1.0 else loss).backward()  # type: ignore[no-untyped-call]
