@@ -1,5 +1,6 @@
 """Laws of the schedule: preset seed2025 is the published contest recipe, epoch for epoch, and phases stretch to any length."""
 
+import dataclasses
 import itertools
 from dataclasses import replace
 from types import SimpleNamespace
@@ -69,9 +70,23 @@ def test_seed2025_is_the_published_recipe(number: int) -> None:
         assert step_learning_rates(SEED2025, plan, step, 100) == (plan.learning_rate, plan.head_learning_rate)
 
 
+def test_the_finetuning_stage_is_the_last_epochs() -> None:
+    """Its length is kept, and margin and smoothing are off in it only when asked; validation may be kept for the end."""
+    plain = dataclasses.replace(SEED2025.training, finetune_epochs=6, finetune_plain=True, validate_last_epochs=2)
+    plans = [epoch_plan(dataclasses.replace(SEED2025, training=plain), epoch) for epoch in range(30)]
+    assert [plan.finetune for plan in plans] == [False] * 24 + [True] * 6
+    assert {(plan.margin_rad, plan.label_smoothing) for plan in plans[24:]} == {(0.0, 0.0)}
+    assert all(plan.margin_rad > 0.0 and plan.label_smoothing == 0.05 for plan in plans[:24])
+    assert [plan.validate for plan in plans] == [False] * 28 + [True] * 2
+    kept = dataclasses.replace(SEED2025.training, finetune_epochs=6)
+    assert epoch_plan(dataclasses.replace(SEED2025, training=kept), 29).margin_rad == 0.05
+    assert all(epoch_plan(SEED2025, epoch).validate for epoch in range(30))
+
+
 def test_seed2025_has_the_published_numbers() -> None:
     """Network, augmentation, optimiser and data of the preset are those that were published."""
     network, augment, training, data = SEED2025.network, SEED2025.augment, SEED2025.training, SEED2025.data
+    assert (training.similar_prob, training.max_similar_pairs) == (0.3, 300)
     assert network.backbone == "convnext_base.clip_laion2b_augreg_ft_in12k_in1k_384"
     assert (network.pool, network.gem_p, network.pool_stages, network.neck) == ("gem", 3.0, 1, "none")
     assert (network.head, network.num_subcenters, network.scale) == ("arcface", 3, 30.0)

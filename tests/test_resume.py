@@ -39,7 +39,6 @@ CONFIGS: dict[str, Config] = {
             finetune_plain=True,
             finetune_ema_restart=True,
             soup_epochs=2,
-            pretrained_mix=(0.2,),
             memory_gib=1e-4,
         ),
         "augment",

@@ -199,6 +199,12 @@ class Config:
             self.training.noise_epoch,
             "0, or network.head arcface with network.num_subcenters of 2 or more",
         )
+        problems.require(
+            not self.training.pretrained_mix or self.network.weights != "none",
+            "pretrained_mix",
+            self.training.pretrained_mix,
+            "nothing when network.weights is 'none': there are no pretrained weights to mix in",
+        )
         if self.network.head == "softmax":
             problems.require(
                 all(phase.margin_rad == 0.0 for phase in self.training.margins),

@@ -18,6 +18,7 @@ import dataclasses
 import multiprocessing
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -142,7 +143,8 @@ def run_ablation(
             progress.note(_describe(_train(task, str(device), None)))
     elif todo:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the processes that start below
-        with ProcessPoolExecutor(num_jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(num_jobs, mp_context=context, initializer=_leave_with_parent) as pool:
             futures = [pool.submit(_train, task, str(device), threads) for task in todo]
             try:
                 for done, future in enumerate(as_completed(futures)):
@@ -207,6 +209,18 @@ def _prepare_runs(tasks: Sequence[_Task], data_folder: Path, progress: Progress)
         if key not in scans:
             scans[key] = plan_run(task.folder, data_folder, task.config, progress)
         save_run(dataclasses.replace(scans[key], folder=task.folder, config=task.config))
+
+
+def _leave_with_parent() -> None:
+    """Ends this process when the one that started it is gone: killed outright, it would leave trainings nobody waits for."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _train(task: _Task, device: str, num_threads: int | None) -> AblationResult:

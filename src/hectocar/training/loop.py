@@ -209,8 +209,9 @@ def average_checkpoints(
     config: Config, data: FoldData, folder: Path, network: CarNet, best: dict[str, Any], inputs_digest: str,
     log: EventLog, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
-    """Tries averages of the last weights (soup.py); replaces best.safetensors where one is better. The network is used up."""
+    """Tries averages of the last weights (soup.py); replaces best.safetensors where one is better."""
     training = config.training
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
     def judge(weights: dict[str, Tensor]) -> dict[str, Any]:
         network.load_state_dict(weights)
@@ -225,6 +226,7 @@ def average_checkpoints(
     found = brew_soup([start, *(c for c in load_candidates(folder / "soup") if c.name != start.name)], judge)
     if training.pretrained_mix:
         found = mix_pretrained(found, load_pretrained(config.network), training.pretrained_mix, judge)
+    network.load_state_dict(before)
     log.write("averaged", weights=found.name, log_loss=found.log_loss, before=best["log_loss"])
     progress.note(f"average of weights: {found.name}: {found.log_loss:.4f} (best epoch {best['log_loss']:.4f})")
     result = {**found.result, "weights": found.name}
