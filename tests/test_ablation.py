@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hectocar.cli import main
 from hectocar.config_reader import read_config
 from hectocar.errors import ConfigError
 from hectocar.lab.ablation import AblationPlan, AblationResult, list_plans, read_plan, run_ablation
@@ -85,7 +86,7 @@ def test_a_plan_that_is_not_there(tmp_path: Path) -> None:
         read_plan(str(tmp_path / "none.yaml"))
 
 
-def test_runs_are_made_once_and_again_only_if_lost(tmp_path: Path) -> None:
+def test_runs_are_made_once_and_again_only_if_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two variants by two seeds make four results; a second call trains nothing; a lost result is made again, the same."""
     write_photos(tmp_path / "data")
     plan, out = read_plan(write_plan(tmp_path)), tmp_path / "out"
@@ -103,6 +104,11 @@ def test_runs_are_made_once_and_again_only_if_lost(tmp_path: Path) -> None:
     again = run(notes, jobs=2)
     assert [r.log_loss for r in again] == pytest.approx([r.log_loss for r in first], rel=1e-2)  # threads may differ
     assert sum(line.startswith("k=2, seed 2") for line in notes.lines) == 1
+    command = ["ablate", str(tmp_path / "plan.yaml"), str(tmp_path / "data"), "--out", str(out), "--device", "cpu"]
+    assert main(command) == 0
+    assert "plot.png" in capsys.readouterr().out
+    assert main([*command, "--jobs", "0"]) == 2
+    assert "--jobs is 0" in capsys.readouterr().err
     changed = dataclasses.replace(plan, variants={**plan.variants, "k=2": read_config(None, None, ["training.epochs=3"])})
     with pytest.raises(ConfigError, match=re.escape("another configuration than the plan's variant 'k=2'")):
         run_ablation(changed, tmp_path / "data", out, device=CPU, num_jobs=1, progress=NoProgress())
