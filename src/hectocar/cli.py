@@ -118,14 +118,15 @@ def _audit_settings(args: argparse.Namespace) -> list[str]:
     return [*args.set, *([] if args.audit is None else [f"data.audit={args.audit}"])]
 
 
+def _start_settings(args: argparse.Namespace) -> list[str]:
+    return [*_audit_settings(args), *([] if args.weights is None else [f"network.weights={args.weights}"])]
+
+
 def command_train(args: argparse.Namespace) -> None:
     from hectocar.network.inference import choose_device
     from hectocar.training.run import check_folds, create_run, resume_run, train_folds
 
-    settings = _audit_settings(args)
-    if args.weights is not None:
-        settings.append(f"network.weights={args.weights}")
-    config = read_config(args.preset, args.config, settings)
+    config = read_config(args.preset, args.config, _start_settings(args))
     folds = list(range(config.data.num_folds)) if args.fold == "all" else [_fold_number(args.fold)]
     check_folds(config, folds)
     with ConsoleProgress() as progress:
@@ -239,10 +240,7 @@ def command_ablate(args: argparse.Namespace) -> None:
     from hectocar.lab.ablation_report import save_ablation
     from hectocar.network.inference import choose_device
 
-    settings = _audit_settings(args)
-    if args.weights is not None:
-        settings.append(f"network.weights={args.weights}")
-    plan = read_plan(args.plan, settings)
+    plan = read_plan(args.plan, _start_settings(args))
     if args.jobs < 1:
         raise ConfigError(f"--jobs is {args.jobs}; allowed: 1 or more")
     with ConsoleProgress() as progress:

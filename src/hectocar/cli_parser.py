@@ -18,6 +18,15 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+
+
+def add_start_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", default=None, metavar="FILE", help="pretrained backbone: a file, 'hub' or 'none'")
+    parser.add_argument("--audit", type=Path, default=None, metavar="DIR", help="obey an audit, and validate shifted too")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = argparse.ArgumentParser(prog="hectocar", description="Fine-grained car recognition from photographs.")
@@ -33,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     audit.add_argument("--overwrite", action="store_true", help="replace decisions.csv even if it was edited")
     audit.add_argument("--max-megapixels", type=float, default=100.0, help="larger photographs are unusable (default: 100)")
     audit.add_argument("--workers", type=int, default=0, help="threads (default: one per core)")
-    audit.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+    add_device_option(audit)
     audit.set_defaults(command="audit")
 
     folds = commands.add_parser("folds", help="deal the photographs into folds and write the table")
@@ -46,12 +55,11 @@ def build_parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train one fold or all")
     train.add_argument("data", type=Path, metavar="DATA", help="folder with train/<class>/*.jpg, or <class>/*.jpg")
     add_config_options(train)
-    train.add_argument("--weights", default=None, metavar="FILE", help="pretrained backbone: a file, 'hub' or 'none'")
-    train.add_argument("--audit", type=Path, default=None, metavar="DIR", help="obey the decisions of an audit")
+    add_start_options(train)
     train.add_argument("--fold", default="0", help="number of the fold to hold out, or all (default: 0)")
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder to make")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    train.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+    add_device_option(train)
     train.set_defaults(command="train")
 
     predict = commands.add_parser("predict", help="predict photographs; with --out in the form of a submission")
@@ -60,7 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--out", type=Path, default=None, metavar="CSV", help="write all probabilities here")
     predict.add_argument("--sample", type=Path, default=None, metavar="CSV", help="form to follow (default: beside the csv)")
     predict.add_argument("--workers", type=int, default=0, help="decoding threads (default: one per core)")
-    predict.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+    add_device_option(predict)
     predict.set_defaults(command="predict")
 
     score = commands.add_parser("score", help="score a submission against known answers")
@@ -99,10 +107,9 @@ def build_parser() -> argparse.ArgumentParser:
     ablate.add_argument("plan", metavar="PLAN", help="a YAML file, or the name of a plan that comes with the package")
     ablate.add_argument("data", type=Path, metavar="DATA")
     ablate.add_argument("--out", type=Path, required=True, metavar="DIR", help="gets the runs; the same again goes on")
-    ablate.add_argument("--weights", default=None, metavar="FILE", help="pretrained backbone: a file, 'hub' or 'none'")
-    ablate.add_argument("--audit", type=Path, default=None, metavar="DIR", help="obey an audit, and validate shifted too")
+    add_start_options(ablate)
     ablate.add_argument("--jobs", type=int, default=1, help="runs side by side (default: 1)")
-    ablate.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: auto)")
+    add_device_option(ablate)
     ablate.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="over every variant; repeatable")
     ablate.set_defaults(command="ablate")
 
@@ -111,7 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--measure", action="store_true", help="also memory and images/s of a training step at each size")
     plan.add_argument("--classes", type=int, default=396, help="--measure: classes of the head (default: 396)")
     plan.add_argument("--steps", type=int, default=5, help="--measure: timed steps per size (default: 5)")
-    plan.add_argument("--device", default="auto", help="--measure: auto, cpu, cuda, cuda:1 ... (default: auto)")
+    add_device_option(plan)
     plan.set_defaults(command="plan")
 
     config = commands.add_parser("config", help="print every configuration key with its meaning")

@@ -15,7 +15,7 @@ from hectocar.artifacts import compute_digest, replace_file
 from hectocar.config import DataConfig
 from hectocar.delivery.bundle import load_networks, read_model
 from hectocar.errors import ArtifactError
-from hectocar.network.arcface import SubcenterArcFace
+from hectocar.network.arcface import SubcenterArcFace, find_dominant_centers
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import infer_photos
 from hectocar.photos.folds import load_folds
@@ -79,19 +79,11 @@ def predict_out_of_fold(run_folder: Path, data_folder: Path, device: torch.devic
     return result
 
 
-@torch.inference_mode()
 def _dominant_angles(network: CarNet, embeddings_ND: NDArray[np.float32], label_N: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Angle to the sub-center that most photographs of the class are nearest to (Deng et al. 2020, section 3.3)."""
-    head = network.head
-    if not isinstance(head, SubcenterArcFace):
+    if not isinstance(network.head, SubcenterArcFace):
         return np.full(len(label_N), np.nan, dtype=np.float32)
-    device = head.centers.device
-    angles = np.empty(len(label_N), dtype=np.float32)
-    for label in np.unique(label_N):
-        rows = np.flatnonzero(label_N == label)
-        cosine_NK = head.compute_cosine(torch.from_numpy(embeddings_ND[rows]).to(device))[:, label].cpu().numpy()
-        dominant = np.bincount(cosine_NK.argmax(axis=1), minlength=cosine_NK.shape[1]).argmax()
-        angles[rows] = np.arccos(np.clip(cosine_NK[:, dominant], -1.0, 1.0))
+    _, cosine_N = find_dominant_centers(network.head, embeddings_ND, label_N)
+    angles: NDArray[np.float32] = np.arccos(np.clip(cosine_N, -1.0, 1.0))
     return angles
 
 

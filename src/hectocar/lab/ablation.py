@@ -35,7 +35,7 @@ from hectocar.config_reader import config_to_tree, list_presets, read_config, re
 from hectocar.errors import ConfigError
 from hectocar.photos.decode import count_workers
 from hectocar.progress import NoProgress, Progress, count_with
-from hectocar.training.run import Run, check_folds, open_run, plan_run, save_run, train_folds
+from hectocar.training.run import Run, check_folds, open_run, outcome_tree, plan_run, save_run, train_folds
 
 _KEYS = ("title", "preset", "base", "seeds", "folds", "variants")
 
@@ -169,14 +169,7 @@ class _Task:
         return self.folder / f"fold{self.fold}" / "result.json"
 
     def digest(self) -> str:
-        return _config_digest(self.config)
-
-
-def _config_digest(config: Config) -> str:
-    tree = config_to_tree(config)
-    tree["data"].pop("num_workers")
-    tree["training"].pop("checkpoint_minutes")
-    return compute_digest(tree)
+        return compute_digest(outcome_tree(self.config))
 
 
 def _list_tasks(plan: AblationPlan, out: Path) -> Iterator[_Task]:
@@ -227,7 +220,7 @@ def _train(task: _Task, device: str, num_threads: int | None) -> AblationResult:
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     run = open_run(task.folder)
-    if _config_digest(run.config) != task.digest():
+    if outcome_tree(run.config) != outcome_tree(task.config):
         raise ConfigError(f"{task.folder}: begun with another configuration than the plan's; give another --out")
     data = dataclasses.replace(task.config.data, num_workers=task.config.data.num_workers or num_threads or 0)
     run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=data))

@@ -7,7 +7,9 @@ Legend: B batch, D embedding, C classes, K sub-centers.
 import math
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -82,6 +84,26 @@ class SubcenterArcFace(nn.Module):
                 margin = margin_rad if self.margin_factor_C is None else margin_rad * self.margin_factor_C
                 cosine_BC = torch.where(own_BC, add_angular_margin(cosine_BC, margin), cosine_BC)
         return cosine_BC * self.scale
+
+
+@torch.no_grad()
+def find_dominant_centers(
+    head: SubcenterArcFace, embed_ND: NDArray[np.float32], label_N: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The sub-center that most photographs of each class are nearest to (Deng et al. 2020, section 3.3).
+
+    Returns:
+        (C,) its number for each class, 0 where the class has no photograph; (N,) each photograph's cosine to its class's.
+    """
+    dominant_C = np.zeros(head.num_classes, dtype=np.int64)
+    cosine_N = np.empty(len(label_N), dtype=np.float32)
+    for label in np.unique(label_N):
+        rows = np.flatnonzero(label_N == label)
+        embed = torch.from_numpy(embed_ND[rows]).to(head.centers.device)
+        cosine_NK = head.compute_cosine(embed)[:, label].cpu().numpy()
+        dominant_C[label] = np.bincount(cosine_NK.argmax(axis=1), minlength=head.num_subcenters).argmax()
+        cosine_N[rows] = cosine_NK[:, dominant_C[label]]
+    return dominant_C, cosine_N
 
 
 class SoftmaxHead(nn.Module):

@@ -6,10 +6,9 @@ Deng et al. 2020, "Sub-center ArcFace", section 3.3: keep the dominant sub-cente
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from hectocar.network.arcface import SubcenterArcFace
+from hectocar.network.arcface import SubcenterArcFace, find_dominant_centers
 
 MAX_SHARE = 0.5
 """No class loses more than this share of its photographs."""
@@ -24,22 +23,14 @@ class NoisyRows:
     dominant_C: NDArray[np.int64]
 
 
-@torch.no_grad()
 def find_noisy_rows(
     head: SubcenterArcFace, embed_ND: NDArray[np.float32], label_N: NDArray[np.int64], max_degrees: float
 ) -> NoisyRows:
-    """Finds the photographs whose embedding stands more than ``max_degrees`` from their class's dominant sub-center.
-
-    The dominant sub-center is the one that most photographs of the class are nearest to.
-    """
-    dominant_C = np.zeros(head.num_classes, dtype=np.int64)
+    """Finds the photographs whose embedding stands more than ``max_degrees`` from their class's dominant sub-center."""
+    dominant_C, cosine_N = find_dominant_centers(head, embed_ND, label_N)
     places = []
     for label in np.unique(label_N):
         own_N = np.flatnonzero(label_N == label)
-        embed = torch.from_numpy(embed_ND[own_N]).to(head.centers.device)
-        cosine_NK = head.compute_cosine(embed)[:, label].cpu().numpy()
-        dominant_C[label] = np.bincount(cosine_NK.argmax(axis=1), minlength=head.num_subcenters).argmax()
-        cosine_N = cosine_NK[:, dominant_C[label]]
-        order = np.argsort(cosine_N, kind="stable")[: int(MAX_SHARE * len(own_N))]
-        places.append(own_N[order[cosine_N[order] < np.cos(np.deg2rad(max_degrees))]])
+        farthest_N = own_N[np.argsort(cosine_N[own_N], kind="stable")[: int(MAX_SHARE * len(own_N))]]
+        places.append(farthest_N[cosine_N[farthest_N] < np.cos(np.deg2rad(max_degrees))])
     return NoisyRows(np.sort(np.concatenate(places)), dominant_C)

@@ -53,11 +53,16 @@ class Run:
     def inputs_digest(self, fold: int) -> str:
         """Of all that a fold's result depends on: configuration, photographs, classes, split."""
         split = dict(zip(self.folds.image_id, self.folds.fold.tolist(), strict=True))
-        tree = config_to_tree(self.config)
-        tree["training"].pop("checkpoint_minutes")
-        tree["data"].pop("num_workers")
-        parts = [tree, self.manifest.digest(), self.classes.to_json(), split, fold]
+        parts = [outcome_tree(self.config), self.manifest.digest(), self.classes.to_json(), split, fold]
         return compute_digest([*parts, self.shift.to_json()] if self.shift else parts)
+
+
+def outcome_tree(config: Config) -> dict[str, Any]:
+    """The configuration without what cannot change a result: the pace of checkpoints and the number of workers."""
+    tree = config_to_tree(config)
+    tree["training"].pop("checkpoint_minutes")
+    tree["data"].pop("num_workers")
+    return tree
 
 
 def create_run(folder: Path, data_folder: Path, config: Config, progress: Progress) -> Run:
@@ -134,8 +139,7 @@ def resume_run(folder: Path, data_folder: Path, config: Config) -> Run:
         DataError: The photographs are not those that the run was made from.
     """
     run = open_run(folder)
-    changes = list(_differences(config_to_tree(run.config), config_to_tree(config), ""))
-    changes = [line for line in changes if not line.startswith(("training.checkpoint_minutes", "data.num_workers"))]
+    changes = list(_differences(outcome_tree(run.config), outcome_tree(config), ""))
     if changes:
         raise ConfigError(
             f"--resume: {folder} was started with another configuration:\n"
