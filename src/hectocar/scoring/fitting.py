@@ -1,0 +1,174 @@
+"""What the fitted models of this room share: row weights, standardised features, the minimiser, and their JSON form.
+
+Shapes: N rows, K features.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import optimize
+
+from hectocar.errors import ArtifactError
+from hectocar.scoring.metrics import Floats, _checked_matrix
+
+Model = TypeVar("Model")
+Objective = Callable[[Floats], tuple[float, Floats]]
+SimplexObjective = Callable[[Floats], tuple[float, Floats, Floats]]
+"""Loss, gradient and Hessian at weights that are 0 or more and sum to 1."""
+SIMPLEX_GAP = 1e-8
+"""w . gradient - min(gradient), at which weights are final: a convex loss is at most this far above its minimum."""
+_MAX_ITERATIONS = 5_000
+_MAX_NEWTON_STEPS = 200
+
+
+def check_row_weights(weight_N: ArrayLike | None, num_rows: int) -> Floats:
+    """Weights divided by their sum, equal ones where None is given: a fit does not change when all are doubled."""
+    if weight_N is None:
+        return np.full(num_rows, 1.0 / num_rows)
+    weight = np.asarray(weight_N, dtype=np.float64)
+    if weight.shape != (num_rows,) or not np.isfinite(weight).all() or weight.min() < 0.0 or weight.sum() <= 0.0:
+        raise ValueError(f"weight_N has shape {weight.shape}; allowed: ({num_rows},) finite numbers, 0 or more, not all 0")
+    share: Floats = weight / weight.sum()
+    return share
+
+
+def check_features(features_NK: ArrayLike, num_rows: int, num_features: int | None = None, name: str = "features_NK") -> Floats:
+    """A finite table with these many rows and, where given, columns."""
+    features = _checked_matrix(features_NK, name)
+    if len(features) != num_rows or num_features not in (None, features.shape[1]):
+        wanted = "K" if num_features is None else num_features
+        raise ValueError(f"{name} has shape {features.shape}; allowed: ({num_rows}, {wanted})")
+    return features
+
+
+def compute_standardiser(features_NK: Floats, share_N: Floats) -> tuple[Floats, Floats]:
+    """Weighted mean and standard deviation of each feature; the deviation of a constant feature is 1."""
+    used = features_NK[share_N > 0.0]
+    means = share_N @ features_NK
+    scales = np.sqrt(share_N @ (features_NK - means) ** 2)
+    # Rounding leaves a constant 0.1 with a deviation of 1e-17, which would blow the noise up to a feature.
+    constant = np.ptp(used, axis=0) <= 1e-12 * np.abs(used).max(axis=0)
+    return means, np.where(constant, 1.0, scales)
+
+
+def standardise(features_NK: Floats, means: ArrayLike, scales: ArrayLike, limit: float) -> Floats:
+    """(feature - mean) / scale, clipped to [-limit, limit]: a row unlike all rows of the fit is not extrapolated to."""
+    result: Floats = np.clip((features_NK - np.asarray(means)) / np.asarray(scales), -limit, limit)
+    return result
+
+
+def minimise(objective: Objective, start: Floats, bounds: list[tuple[float, float]]) -> Floats:
+    """L-BFGS-B to the limit of float64.
+
+    Args:
+        objective: value and gradient at a point.
+
+    Raises:
+        RuntimeError: no convergence.
+    """
+    options = {"maxiter": _MAX_ITERATIONS, "maxfun": 2 * _MAX_ITERATIONS, "ftol": 1e-15, "gtol": 1e-9, "maxcor": 20}
+    result = optimize.minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    # Status 2 is a line search that finds nothing lower any more: at this tolerance, the rounding of the loss itself.
+    if result.status == 1 or not np.isfinite(result.fun):
+        raise RuntimeError(f"the fit did not converge in {_MAX_ITERATIONS} iterations ({result.message})")
+    point: Floats = np.asarray(result.x, dtype=np.float64)
+    return point
+
+
+def minimise_on_simplex(evaluate: SimplexObjective, weights: Floats) -> Floats:
+    """Newton's method on the simplex with a line search, to `SIMPLEX_GAP` or to where rounding hides any gain.
+
+    Raises:
+        RuntimeError: no convergence.
+    """
+    loss, gradient, hessian = evaluate(weights)
+    for _ in range(_MAX_NEWTON_STEPS):
+        level = weights @ gradient
+        if level - gradient.min() <= SIMPLEX_GAP:
+            return weights
+        target = _newton_target(weights, gradient - level, hessian)
+        if gradient @ (target - weights) >= 0.0:  # only rounding does this: go towards the most promising weight instead
+            target = np.eye(len(weights))[gradient.argmin()]
+        gain = gradient @ (target - weights)
+        step = 1.0
+        while step > 1e-10:
+            trial = (1.0 - step) * weights + step * target
+            trial_loss, trial_gradient, trial_hessian = evaluate(trial)
+            if trial_loss <= loss + 1e-4 * step * gain:
+                break
+            step *= 0.5
+        else:
+            return weights
+        weights, loss, gradient, hessian = trial, trial_loss, trial_gradient, trial_hessian
+    raise RuntimeError(f"the weights did not converge in {_MAX_NEWTON_STEPS} steps")
+
+
+def _newton_target(weights: Floats, slope: Floats, hessian: Floats) -> Floats:
+    """The simplex's point of least slope . d + d' H d / 2, as non-negative least squares with the sum as a heavy row.
+
+    `slope` is the gradient minus its weighted mean, which vanishes on all models in use at the optimum, so that there the heavy
+    row pulls at nothing and the fixed point is exact. Negative curvature is turned round, flat directions get a little.
+    """
+    values, vectors = np.linalg.eigh(hessian)
+    roots = np.sqrt(np.maximum(np.abs(values), 1e-10 * np.abs(values).max() + 1e-12))
+    matrix = roots[:, None] * vectors.T
+    aim = matrix @ weights - (vectors.T @ slope) / roots
+    heavy = 1e3 * roots.max()
+    target, _ = optimize.nnls(
+        np.vstack([matrix, np.full(len(weights), heavy)]), np.append(aim, heavy), maxiter=100 * len(weights)
+    )
+    result: Floats = target / target.sum()
+    return result
+
+
+def to_floats(values: Floats) -> tuple[float, ...]:
+    """Plain floats, which json.dumps writes so that they come back exactly."""
+    return tuple(map(float, values))
+
+
+def check_standardiser(slopes: tuple[float, ...], means: tuple[float, ...], scales: tuple[float, ...]) -> None:
+    """Raises ValueError unless there is a mean and a scale above 0 for each slope."""
+    if not len(slopes) == len(means) == len(scales):
+        raise ValueError(f"{len(slopes)} slopes, {len(means)} means and {len(scales)} scales; allowed: as many of each")
+    if any(scale <= 0.0 for scale in scales):
+        raise ValueError(f"the smallest of scales is {min(scales)}; allowed: above 0")
+
+
+def write_model(model: Any) -> dict[str, Any]:
+    """The fields of a model's dataclass, tuples as lists."""
+    values = {field.name: getattr(model, field.name) for field in fields(model)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def read_model(kind: type[Model], data: Any) -> Model:
+    """The inverse of `write_model` for a dataclass of floats and tuples of floats.
+
+    Raises:
+        ArtifactError: a key missing or unknown, a value of the wrong type, not finite or out of the model's range.
+    """
+    types = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(data, dict) or data.keys() != types.keys():
+        found = ", ".join(map(str, data)) if isinstance(data, dict) else type(data).__name__
+        raise ArtifactError(f"{kind.__name__}: found {found or 'nothing'}; allowed: exactly {', '.join(types)}")
+    try:
+        return kind(**{name: _read(data[name], name, types[name] is float) for name in types})
+    except ValueError as error:
+        raise ArtifactError(f"{kind.__name__}: {error}") from error
+
+
+def _read(value: Any, name: str, is_number: bool) -> float | tuple[float, ...]:
+    if not is_number:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name} is {value!r}; allowed: a list of finite numbers")
+        return tuple(_read_number(item, f"{name}[{index}]") for index, item in enumerate(value))
+    return _read_number(value, name)
+
+
+def _read_number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300 or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}; allowed: a finite number")
+    return float(value)
