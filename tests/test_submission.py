@@ -198,6 +198,46 @@ def test_merged_mass_goes_whole_to_the_first_member() -> None:
         room.write_equivalent_mass([[0.7, 0.3]], [[0, 1, 2]], 3)
 
 
+MEMBERS, FREQUENCY = [[4, 1], [0], [2, 3, 5], [7, 6]], [9, 3, 6, 1, 1, 3, 0, 0]
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(room.EQUIVALENT_POLICIES))
+def test_every_policy_keeps_the_mass_of_every_class(seed: int, policy: room.EquivalentPolicy) -> None:
+    """Rows sum to 1, and the members of a trained class hold together what the class had."""
+    probs = np.random.default_rng(seed).dirichlet(np.full(4, 0.3), size=6)
+    widened = room.write_equivalent_mass(probs, MEMBERS, 8, policy=policy, frequency_C=FREQUENCY)
+    np.testing.assert_allclose(widened.sum(axis=1), 1.0, rtol=1e-12)
+    joined = np.stack([widened[:, members].sum(axis=1) for members in MEMBERS], axis=1)
+    np.testing.assert_allclose(joined, probs, rtol=1e-12)
+
+
+def test_each_policy_deals_by_its_rule() -> None:
+    """First member, evenly, as often as the name occurs; evenly where none of the names occurs."""
+    probs = [[0.1, 0.2, 0.3, 0.4]]
+    shares = {
+        "whole": [0.2, 0, 0.3, 0, 0.1, 0, 0, 0.4],
+        "split": [0.2, 0.05, 0.1, 0.1, 0.05, 0.1, 0.2, 0.2],
+        "frequency": [0.2, 0.075, 0.18, 0.03, 0.025, 0.09, 0.2, 0.2],
+    }
+    for policy, expected in shares.items():
+        widened = room.write_equivalent_mass(probs, MEMBERS, 8, policy=policy, frequency_C=FREQUENCY)  # type: ignore[arg-type]
+        np.testing.assert_allclose(widened, [expected], rtol=1e-12)
+    np.testing.assert_array_equal(
+        room.write_equivalent_mass(probs, MEMBERS, 8), room.write_equivalent_mass(probs, MEMBERS, 8, policy="whole")
+    )
+
+
+def test_a_wrong_policy_or_frequency_is_refused() -> None:
+    probs = [[0.1, 0.2, 0.3, 0.4]]
+    with pytest.raises(ValueError, match="policy is 'half'; allowed: whole, split, frequency"):
+        room.write_equivalent_mass(probs, MEMBERS, 8, policy="half")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="frequency_C is None; allowed: a count for each contest column"):
+        room.write_equivalent_mass(probs, MEMBERS, 8, policy="frequency")
+    for frequency in ([1.0] * 7, [-1.0] * 8, [math.nan] * 8):
+        with pytest.raises(ValueError, match=r"frequency_C has shape .*; allowed: \(8,\) of finite numbers of 0 or more"):
+            room.write_equivalent_mass(probs, MEMBERS, 8, policy="frequency", frequency_C=frequency)
+
+
 @pytest.mark.realdata
 @pytest.mark.skipif(not CARS.is_dir(), reason="needs ../shared/data/cars196")
 def test_the_real_sample_and_test_table_belong_together(tmp_path: Path) -> None:

@@ -42,9 +42,13 @@ class ScoreReport:
     by_split: dict[str, "ScoreReport"] = field(default_factory=dict)
     """The same for each split, by name; empty where the answers name none."""
 
+    def parts(self) -> dict[str, "ScoreReport"]:
+        """The whole and each split by the name that tables give them."""
+        return {"all": self, **{f"split {name}": part for name, part in self.by_split.items()}}
+
     def table(self) -> list[str]:
         """A header and a line of text for the whole and for each split."""
-        parts = {"all": self, **{f"split {name}": part for name, part in self.by_split.items()}}
+        parts = self.parts()
         width = max(map(len, parts))
         lines = [f"{'':<{width}}  {'rows':>7}  {'strict':>9}  {'summed':>9}  {'maximum':>9}  {'top-1':>7}  {'top-5':>7}"]
         for name, part in parts.items():
@@ -67,8 +71,19 @@ def read_answers(path: str | Path) -> Answers:
     return Answers(tuple(ids), labels, split)
 
 
-def score_submission(submission: Submission, answers: Answers, pairs: Sequence[tuple[str, str]] = ()) -> ScoreReport:
-    """Score a submission; its rows and those of the answers may stand in any order.
+@dataclass(frozen=True)
+class MatchedTable:
+    """A submission's probabilities in the order of the answers. N answers, C class columns of the submission."""
+
+    probs_NC: NDArray[np.float64]
+    label_N: NDArray[np.int64]
+    """The column of each row's label."""
+    group_C: NDArray[np.int64]
+    """A group id per column; columns of equivalent classes share one."""
+
+
+def match_answers(submission: Submission, answers: Answers, pairs: Sequence[tuple[str, str]] = ()) -> MatchedTable:
+    """Join a submission and the answers by id and name; their rows may stand in any order.
 
     Raises:
         ArtifactError: the ids are not those of the answers, or a value that the evaluator would refuse.
@@ -87,8 +102,15 @@ def score_submission(submission: Submission, answers: Answers, pairs: Sequence[t
             f"{with_nearest(unknown, submission.columns)}; allowed: its {len(submission.columns)} class names"
         )
     row_of = {normalize_name(name): row for row, name in enumerate(submission.ids)}
-    probs = submission.probs[[row_of[normalize_name(name)] for name in answers.ids]]
+    probs_NC = submission.probs[[row_of[normalize_name(name)] for name in answers.ids]]
     label_N = np.array([column_of[normalize_name(name)] for name in answers.labels], dtype=np.int64)
+    return MatchedTable(probs_NC, label_N, group_C)
+
+
+def score_submission(submission: Submission, answers: Answers, pairs: Sequence[tuple[str, str]] = ()) -> ScoreReport:
+    """Score a submission; raises as `match_answers` does."""
+    table = match_answers(submission, answers, pairs)
+    probs, label_N, group_C = table.probs_NC, table.label_N, table.group_C
     by_split = {}
     if answers.split is not None:
         split_N = np.array(answers.split)

@@ -7,6 +7,7 @@ contest's equivalent classes trained as one).
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,9 +17,13 @@ from hectocar.errors import ArtifactError
 from hectocar.scoring.forms import ID_COLUMN, SampleForm, TestTable, check_class_header, read_sample, read_test_table
 from hectocar.tables import check_unique, describe_problems, first_few, listed, name_problems, normalize_name, read_csv
 
-__all__ = ["SampleForm", "Submission", "TestTable", "build_submission", "check_submission", "check_values"]
+__all__ = ["EQUIVALENT_POLICIES", "EquivalentPolicy", "SampleForm", "Submission", "TestTable", "build_submission"]
+__all__ += ["check_names", "check_submission", "check_values"]
 __all__ += ["read_sample", "read_submission", "read_test_table", "write_equivalent_mass", "write_submission"]
 
+EquivalentPolicy = Literal["whole", "split", "frequency"]
+"""Which column of a submission gets the mass of a merged class; `write_equivalent_mass` says what each does."""
+EQUIVALENT_POLICIES: tuple[EquivalentPolicy, ...] = get_args(EquivalentPolicy)
 SUM_TOLERANCE = 1e-6
 _DIGITS = "%.9g"
 """Nine digits move a row's sum by at most 5e-10 and survive a second round trip unchanged; full repr doubles the file."""
@@ -51,17 +56,22 @@ def build_submission(form: SampleForm, image_ids: Sequence[str], class_names: Se
         ValueError: `probs_NC` is not ids x class names.
     """
     predicted = Submission(tuple(image_ids), tuple(class_names), np.asarray(probs_NC, dtype=np.float64))
-    problems = name_problems("ids", predicted.ids, form.ids, str(form.path))
-    problems += name_problems("class columns", predicted.columns, form.columns, str(form.path))
-    if problems:
-        raise ArtifactError(
-            describe_problems(f"the predictions do not fit {form.path}", problems, "predict with the model of this contest")
-        )
+    check_names(form, predicted.ids, predicted.columns)
     row_of = {normalize_name(name): row for row, name in enumerate(predicted.ids)}
     column_of = {normalize_name(name): column for column, name in enumerate(predicted.columns)}
     rows = [row_of[normalize_name(name)] for name in form.ids]
     columns = [column_of[normalize_name(name)] for name in form.columns]
     return Submission(form.ids, form.columns, predicted.probs[np.ix_(rows, columns)])
+
+
+def check_names(form: SampleForm, image_ids: Sequence[str], class_names: Sequence[str]) -> None:
+    """Raise ArtifactError where these ids or class names are not the sample's, in whatever order."""
+    problems = name_problems("ids", image_ids, form.ids, str(form.path))
+    problems += name_problems("class columns", class_names, form.columns, str(form.path))
+    if problems:
+        raise ArtifactError(
+            describe_problems(f"the predictions do not fit {form.path}", problems, "predict with the model of this contest")
+        )
 
 
 def check_submission(submission: Submission, form: SampleForm) -> None:
@@ -137,14 +147,26 @@ def read_submission(path: str | Path) -> Submission:
 
 
 def write_equivalent_mass(
-    probs_trained_NG: ArrayLike, trained_members: Sequence[Sequence[int]], num_columns: int
+    probs_trained_NG: ArrayLike,
+    trained_members: Sequence[Sequence[int]],
+    num_columns: int,
+    *,
+    policy: EquivalentPolicy = "whole",
+    frequency_C: ArrayLike | None = None,
 ) -> NDArray[np.float64]:
-    """Spread merged classes back over the contest's columns: all mass in the first member's column, 0 in the others.
-
-    That is safe whether the evaluator adds the columns of equivalent classes or takes their larger (RECIPE.md).
+    """Spread merged classes back over the contest's columns; what a class had, its columns have together.
 
     Args:
         trained_members: for each trained class the contest columns it stands for; every column exactly once.
+        policy: `whole` puts all mass into the first member's column, which is safe whether the evaluator adds the columns
+            of equivalent classes or takes their larger (RECIPE.md); `split` deals it evenly; `frequency` deals it as
+            often as each member's name occurs in training, which is the best fixed deal where the evaluator reads the
+            label's own column only.
+        frequency_C: for `frequency`, how often each contest column's name occurs; a class of which no name occurs is
+            split evenly.
+
+    Raises:
+        ValueError: shapes or members that do not fit, another policy, a missing or negative frequency.
     """
     probs = np.asarray(probs_trained_NG, dtype=np.float64)
     if probs.ndim != 2 or probs.shape[1] != len(trained_members):
@@ -152,9 +174,39 @@ def write_equivalent_mass(
     everyone = sorted(column for members in trained_members for column in members)
     if everyone != list(range(num_columns)) or not all(trained_members):
         raise ValueError(f"trained_members must hold each column 0 to {num_columns - 1} exactly once, and no empty class")
+    share_C = _member_shares(trained_members, num_columns, policy, frequency_C)
     probs_NC = np.zeros((len(probs), num_columns))
-    probs_NC[:, [members[0] for members in trained_members]] = probs
+    for trained, members in enumerate(trained_members):
+        for column in members:
+            if share_C[column] > 0.0:
+                probs_NC[:, column] = probs[:, trained] * share_C[column]
     return probs_NC
+
+
+def _member_shares(
+    trained_members: Sequence[Sequence[int]], num_columns: int, policy: EquivalentPolicy, frequency_C: ArrayLike | None
+) -> NDArray[np.float64]:
+    """(C,) What part of its trained class's mass each contest column gets; 1 in sum over the members of a class."""
+    if policy not in EQUIVALENT_POLICIES:
+        raise ValueError(f"policy is {policy!r}; allowed: {', '.join(EQUIVALENT_POLICIES)}")
+    weight_C = np.ones(num_columns)
+    if policy == "frequency":
+        if frequency_C is None:
+            raise ValueError("policy is 'frequency' and frequency_C is None; allowed: a count for each contest column")
+        weight_C = np.asarray(frequency_C, dtype=np.float64)
+        if weight_C.shape != (num_columns,) or not np.isfinite(weight_C).all() or weight_C.min() < 0.0:
+            raise ValueError(
+                f"frequency_C has shape {weight_C.shape}; allowed: ({num_columns},) of finite numbers of 0 or more"
+            )
+    share_C = np.zeros(num_columns)
+    for members in trained_members:
+        columns = list(members)
+        if policy == "whole":
+            share_C[columns[0]] = 1.0
+        else:
+            total = weight_C[columns].sum()
+            share_C[columns] = weight_C[columns] / total if total > 0.0 else 1.0 / len(columns)
+    return share_C
 
 
 def _write_rows(path: Path, submission: Submission) -> None:
