@@ -218,7 +218,9 @@ def test_a_foreign_or_damaged_bundle_is_refused(bundle: Path, tmp_path: Path) ->
             ({"version": 99}, "version 99"),
             ({"prior": [1.0]}, "prior"),
             ({"members": []}, "no networks"),
-            ({"network": {"backbone": 3}}, "backbone"),
+            ({"models": [{"name": "x", "network": {"backbone": 3}, "inference": {}}]}, "backbone"),
+            ({"frequency": [1.0]}, "frequency"),
+            ({"finish": {"levels": []}}, "finish"),
         ]
     ):
         copy = tmp_path / str(number)
@@ -230,12 +232,12 @@ def test_a_foreign_or_damaged_bundle_is_refused(bundle: Path, tmp_path: Path) ->
     copy = tmp_path / "outside"
     shutil.copytree(bundle, copy)
     members = json.loads((copy / "bundle.json").read_text())["members"]
-    _edit(copy, members=[{**members[0], "file": "../fold0.safetensors"}])
+    _edit(copy, members=[{**members[0], "file": "../model0_fold0.safetensors"}])
     with pytest.raises(ArtifactError, match="plain name"):
         read_model(copy)
     copy = tmp_path / "flipped"
     shutil.copytree(bundle, copy)
-    weights = copy / "fold0.safetensors"
+    weights = copy / "model0_fold0.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(bytes(data))

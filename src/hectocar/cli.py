@@ -153,15 +153,18 @@ def _fold_number(text: str) -> int:
 
 
 def command_predict(args: argparse.Namespace) -> None:
-    from hectocar.delivery.predictor import Classifier
-    from hectocar.delivery.submit import find_photo_list, predict_photos, save_submission
+    from hectocar.delivery.predictor import Classifier, describe_choice
+    from hectocar.delivery.submit import check_form, find_photo_list, predict_photos, save_submission
 
     photos = find_photo_list(args.photos, args.sample)
-    classifier = Classifier.load(args.model, device=args.device)
-    with ConsoleProgress() as progress:
-        answer = predict_photos(classifier, photos, progress, num_workers=args.workers)
+    classifier = Classifier.load(args.model, device=args.device, num_views=args.views, num_folds=args.folds)
     if args.out is not None:
-        submission = save_submission(classifier, answer, args.out)
+        check_form(classifier, photos)
+    with ConsoleProgress() as progress:
+        progress.note(describe_choice(classifier))
+        answer = predict_photos(classifier, photos, progress, num_workers=args.workers, out=args.out)
+    if args.out is not None:
+        submission = save_submission(classifier, answer, args.out, args.equivalent)
         print(f"{args.out}: {len(submission.ids)} rows x {len(submission.columns)} classes, checked by the evaluator's rules")
     else:
         for row, image_id in enumerate(photos.ids):
@@ -181,8 +184,13 @@ def command_score(args: argparse.Namespace) -> None:
     from hectocar.photos.classes import read_equivalent_pairs
     from hectocar.photos.manifest import find_equivalent_pairs
     from hectocar.scoring.answers import read_answers, score_submission
+    from hectocar.scoring.costs import compute_costs
     from hectocar.scoring.submission import read_submission
 
+    if args.top < 0:
+        raise ConfigError(f"--top is {args.top}; allowed: 0 or more")
+    if args.photos is not None and args.out is None:
+        raise ConfigError("--photos is for the pictures of score.html; give --out DIR too")
     submission, answers = read_submission(args.submission), read_answers(args.answer)
     if args.equivalent is not None:
         pairs = read_equivalent_pairs(args.equivalent)
@@ -190,16 +198,45 @@ def command_score(args: argparse.Namespace) -> None:
         pairs = find_equivalent_pairs(args.answer.parent)
     num_pairs = sum(set(submission.columns).issuperset(pair) for pair in pairs)
     print(f"equivalent pairs among the columns: {num_pairs}" + ("" if num_pairs else "; --equivalent names a csv of them"))
-    for line in score_submission(submission, answers, pairs).table():
+    report, costs = score_submission(submission, answers, pairs), compute_costs(submission, answers, pairs)
+    shown = costs.describe_top(args.top)
+    for line in (*report.table(), "", *costs.class_table(10), "", *costs.photo_table(args.top), shown):
         print(line)
+    if args.out is not None:
+        from hectocar.lab.score_page import find_pictures, save_score
+
+        pictures = find_pictures(args.photos, args.answer, answers.ids)
+        save_score(args.out, report, costs, pictures, title=f"Score of {args.submission.name}", top=args.top)
+        print(f"{args.out}: score.html, per_class.csv, photographs.csv" + (" (no pictures)" if pictures.problem else ""))
 
 
 def command_bundle(args: argparse.Namespace) -> None:
-    from hectocar.delivery.bundle import write_bundle
+    from hectocar.delivery.bundle import join_runs, write_bundle
 
-    spec = write_bundle(args.model, args.out)
+    spec = write_bundle(join_runs([args.model]), args.out)
     losses = ", ".join(f"fold {member.fold}: {member.log_loss:.4f}" for member in spec.members)
     print(f"{args.out}: {len(spec.members)} networks, {spec.classes.num_trained} classes; validation log loss {losses}")
+
+
+def command_finish(args: argparse.Namespace) -> None:
+    from hectocar.delivery.finish import finish_runs
+    from hectocar.delivery.finish_report import report_tables, total_lines
+    from hectocar.network.inference import choose_device
+    from hectocar.photos.views import VIEWS
+
+    views = tuple(VIEWS) if args.views is None else tuple(args.views.split(","))
+    with ConsoleProgress() as progress:
+        result = finish_runs(
+            args.runs, args.out, data_folder=args.data, views=views, device=choose_device(args.device), progress=progress
+        )
+    for title, table in report_tables(result.report, result.equivalents).items():
+        print(title)
+        print_table(table)
+        print()
+    for line in total_lines(result.report):
+        print(line)
+    print(f"{args.out}: {len(result.bundle.members)} networks and what was fitted; report/report.md, report/calibration.png")
+    print(f"next: hectocar predict {args.out} test.csv --out submission.csv")
 
 
 def command_preview(args: argparse.Namespace) -> None:
@@ -279,6 +316,7 @@ COMMANDS = {
     "predict": command_predict,
     "score": command_score,
     "bundle": command_bundle,
+    "finish": command_finish,
     "preview": command_preview,
     "showroom": command_showroom,
     "demo": command_demo,

@@ -67,6 +67,11 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("photos", type=Path, nargs="+", metavar="PHOTOS", help="a csv (ID, img_path), photographs or a folder")
     predict.add_argument("--out", type=Path, default=None, metavar="CSV", help="write all probabilities here")
     predict.add_argument("--sample", type=Path, default=None, metavar="CSV", help="form to follow (default: beside the csv)")
+    predict.add_argument("--views", type=int, default=None, metavar="N", help="at most N views a photograph (default: all)")
+    predict.add_argument("--folds", type=int, default=None, metavar="N", help="N networks of each model (default: all)")
+    predict.add_argument(
+        "--equivalent", default="whole", choices=("whole", "split", "frequency"), help="columns of merged classes"
+    )
     predict.add_argument("--workers", type=int, default=0, help="decoding threads (default: one per core)")
     add_device_option(predict)
     predict.set_defaults(command="predict")
@@ -75,12 +80,24 @@ def build_parser() -> argparse.ArgumentParser:
     score.add_argument("submission", type=Path, metavar="SUBMISSION")
     score.add_argument("answer", type=Path, metavar="ANSWER", help="csv with ID, label and optionally split")
     score.add_argument("--equivalent", type=Path, default=None, metavar="CSV", help="pairs of names (default: beside ANSWER)")
+    score.add_argument("--out", type=Path, default=None, metavar="DIR", help="gets score.html, per_class.csv, photographs.csv")
+    where = "pictures for score.html: a csv (ID, img_path) or a folder (default: test.csv beside or above ANSWER)"
+    score.add_argument("--photos", type=Path, default=None, metavar="PHOTOS", help=where)
+    score.add_argument("--top", type=int, default=20, help="most expensive photographs to show (default: 20)")
     score.set_defaults(command="score")
 
     bundle = commands.add_parser("bundle", help="make a model bundle from the finished folds of a run")
     bundle.add_argument("model", type=Path, metavar="RUN")
     bundle.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
     bundle.set_defaults(command="bundle")
+
+    finish = commands.add_parser("finish", help="fit views, neighbours, calibration and blend out of fold; make the bundle")
+    finish.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="runs of the same photographs and classes")
+    finish.add_argument("--out", type=Path, required=True, metavar="BUNDLE")
+    finish.add_argument("--data", type=Path, default=None, metavar="DATA", help="the photographs (default: where they were)")
+    finish.add_argument("--views", default=None, metavar="NAME,...", help="candidates (default: all; see the README)")
+    add_device_option(finish)
+    finish.set_defaults(command="finish")
 
     preview = commands.add_parser("preview", help="draw what the network sees at each size")
     preview.add_argument("data", type=Path, metavar="DATA")

@@ -1,6 +1,5 @@
 """One frozen network that turns photographs into embeddings: pretrained weights, or a network of a run."""
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from hectocar.config import DataConfig, InferenceConfig, NetworkConfig
-from hectocar.delivery.bundle import load_networks, read_model
+from hectocar.delivery.bundle import load_network, read_model
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import autocast, infer_photos, normalize_batch, to_device
 from hectocar.photos.inputs import read_run_inputs
@@ -88,5 +87,5 @@ def build_embedder(
         return None
     spec = read_model(run)
     member = spec.members[0]
-    network = load_networks(dataclasses.replace(spec, members=(member,)), device)[0]
+    network = load_network(spec, member, device)
     return Embedder(network, f"{backbone} of {run.name}, fold {member.fold}", max_megapixels, member.size_px)

@@ -1,28 +1,43 @@
 """The bundle: a folder with all that a prediction needs, and nothing that runs when it is loaded.
 
-BUNDLE/bundle.json (classes, preprocessing, prior, provenance, digests) and one safetensors file per fold.
+BUNDLE/bundle.json (classes, preprocessing, prior, provenance, digests, what was fitted out of fold) and one safetensors file
+per network, and per bank of embeddings.
 """
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hectocar.artifacts import hash_file, make_folder, read_json, write_json
 from hectocar.config import DataConfig, InferenceConfig, NetworkConfig
 from hectocar.config_reader import config_from_tree
 from hectocar.errors import ArtifactError, ConfigError, DataError
 from hectocar.network.carnet import CarNet
-from hectocar.network.weights import load_state_exactly, load_tensors_with_state
+from hectocar.network.weights import load_state_exactly, load_tensors_with_state, save_tensors
 from hectocar.photos.classes import ClassList
 from hectocar.photos.inputs import read_run_inputs
+from hectocar.photos.views import VIEWS
+from hectocar.scoring.finish import Finish
 
-FORMAT, FORMAT_VERSION = "hectocar-bundle", 1
+FORMAT, FORMAT_VERSION = "hectocar-bundle", 2
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What the networks of one run have in common."""
+
+    name: str
+    network: NetworkConfig
+    inference: InferenceConfig
+    precision: str
+    provenance: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,11 @@ class Member:
     log_loss: float
     """On its held-out photographs."""
     top1: float
+    model: int = 0
+    """Place in ``BundleSpec.models``."""
+    bank: str = ""
+    """Path of the embeddings of its held-out photographs, and their labels; empty without neighbours."""
+    bank_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,14 +66,15 @@ class BundleSpec:
 
     folder: Path
     classes: ClassList
-    network: NetworkConfig
-    inference: InferenceConfig
+    models: tuple[ModelSpec, ...]
     max_megapixels: float
-    precision: str
     prior: tuple[float, ...]
     """Share of each trained class among the training photographs: the answer for a photograph that cannot be read."""
+    frequency: tuple[float, ...]
+    """The same for each name, equivalent names apart: sums to 1."""
     members: tuple[Member, ...]
-    provenance: dict[str, Any]
+    finish: Finish | None = None
+    """How the members' answers become probabilities; None means their geometric mean."""
 
 
 def read_model(folder: Path) -> BundleSpec:
@@ -65,11 +86,16 @@ def read_model(folder: Path) -> BundleSpec:
     if (folder / "bundle.json").is_file():
         return _read_bundle(folder)
     if (folder / "config.json").is_file():
-        return _read_run(folder)
+        return read_run_model(folder)
     raise ArtifactError(f"{folder}: neither a bundle (bundle.json) nor a run (config.json); `hectocar train` makes a run")
 
 
-def _read_run(folder: Path) -> BundleSpec:
+def read_run_model(folder: Path) -> BundleSpec:
+    """The finished folds of a run.
+
+    Raises:
+        ArtifactError: Not a run, damaged, or no fold has finished an epoch.
+    """
     config, classes, manifest = read_run_inputs(folder)
     members = []
     for fold in range(config.data.num_folds):
@@ -88,53 +114,148 @@ def _read_run(folder: Path) -> BundleSpec:
         members.append(member)
     if not members:
         raise ArtifactError(f"{folder}: no fold of this run has finished an epoch; go on with `hectocar train ... --resume`")
-    counts = np.bincount(manifest.labels(classes)[manifest.used()], minlength=classes.num_trained)
+    used = manifest.used()
+    counts = np.bincount(manifest.labels(classes)[used], minlength=classes.num_trained)
+    place_of = {name: place for place, name in enumerate(classes.names)}
+    name_counts = np.bincount([place_of[manifest.class_name[row]] for row in used], minlength=len(classes.names))
+    provenance = read_json(folder / "provenance.json")
+    model = ModelSpec(folder.resolve().name, config.network, config.inference, config.training.precision, provenance)
     return BundleSpec(
         folder=folder,
         classes=classes,
-        network=config.network,
-        inference=config.inference,
+        models=(model,),
         max_megapixels=config.data.max_megapixels,
-        precision=config.training.precision,
         prior=tuple((counts / counts.sum()).tolist()),
+        frequency=tuple((name_counts / name_counts.sum()).tolist()),
         members=tuple(members),
-        provenance=read_json(folder / "provenance.json"),
     )
 
 
-def write_bundle(run_folder: Path, bundle_folder: Path) -> BundleSpec:
-    """Makes a bundle from the finished folds of a run; the folder appears whole or not at all.
+def join_runs(folders: Sequence[Path]) -> list[BundleSpec]:
+    """The models of several runs, for one bundle.
 
     Raises:
-        ArtifactError: The run is not usable, or the bundle's folder exists.
+        ArtifactError: Two runs differ in their classes, their order or their photographs, or one is given twice.
     """
-    spec = _read_run(run_folder)
-    if bundle_folder.exists():
-        raise ArtifactError(f"--out {bundle_folder}: exists already; give another folder or remove it first")
+    if len({folder.resolve() for folder in folders}) != len(folders):
+        raise ArtifactError("a run is given twice; give each once")
+    specs = [read_run_model(folder) for folder in folders]
+    digests = [read_run_inputs(folder)[2].digest() for folder in folders]
+    for spec, digest in zip(specs, digests, strict=True):
+        if spec.classes != specs[0].classes:
+            raise ArtifactError(
+                f"{spec.folder}: its classes or their order differ from those of {specs[0].folder} "
+                f"({spec.classes.num_trained} and {specs[0].classes.num_trained} trained classes); blend runs of one data set"
+            )
+        if digest != digests[0]:
+            raise ArtifactError(
+                f"{spec.folder}: it was trained on other photographs than {specs[0].folder} (the manifests differ); "
+                "train both from the same folder with the same --audit and data settings"
+            )
+    return specs
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Photographs that a network has not seen, embedded by it: what its neighbours are looked for among."""
+
+    embeddings: NDArray[np.float16]
+    """(N, D), of length 1."""
+    labels: NDArray[np.int64]
+
+
+def to_unit(embeddings_ND: NDArray[np.float16]) -> NDArray[np.float16]:
+    """Rows of length 1, as banks keep them and as neighbours are asked for."""
+    wide = embeddings_ND.astype(np.float32)
+    unit: NDArray[np.float16] = (wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)).astype(np.float16)
+    return unit
+
+
+def write_bundle(
+    runs: Sequence[BundleSpec],
+    folder: Path,
+    *,
+    finish: Finish | None = None,
+    banks: Mapping[tuple[int, int], Bank] | None = None,
+    extra: Callable[[Path], object] | None = None,
+) -> BundleSpec:
+    """Makes a bundle from the finished folds of runs; the folder appears whole or not at all.
+
+    Args:
+        runs: As ``join_runs`` gives them.
+        folder: Must not exist.
+        finish: What was fitted on out-of-fold predictions.
+        banks: By (number of the run, fold), where the finish looks at neighbours.
+        extra: Writes a report into the folder.
+
+    Raises:
+        ArtifactError: The bundle's folder exists.
+    """
+    check_new(folder)
 
     def fill(temporary: Path) -> None:
         members = []
-        for member in spec.members:
-            name = f"fold{member.fold}.safetensors"
-            shutil.copyfile(run_folder / member.file, temporary / name)
-            members.append({**asdict(member), "file": name})
-        # The weights are in the bundle: where the run's start came from is provenance, and a private path.
+        for number, run in enumerate(runs):
+            for member in run.members:
+                name = f"model{number}_fold{member.fold}.safetensors"
+                shutil.copyfile(run.folder / member.file, temporary / name)
+                bank = (banks or {}).get((number, member.fold))
+                place = _write_bank(temporary, f"bank{number}_fold{member.fold}.safetensors", bank) if bank else {}
+                members.append({**asdict(member), "file": name, "model": number, **place})
         tree = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
-            "classes": spec.classes.to_json(),
-            "network": {**asdict(spec.network), "weights": "none"},
-            "inference": asdict(spec.inference),
-            "max_megapixels": spec.max_megapixels,
-            "precision": spec.precision,
-            "prior": list(spec.prior),
+            "classes": runs[0].classes.to_json(),
+            # The weights are in the bundle: where the run's start came from is provenance, and a private path.
+            "models": [_model_tree(model) for run in runs for model in run.models],
+            "max_megapixels": runs[0].max_megapixels,
+            "prior": list(runs[0].prior),
+            "frequency": list(runs[0].frequency),
             "members": members,
-            "provenance": spec.provenance,
+            "finish": finish.to_json() if finish else None,
         }
         write_json(temporary / "bundle.json", tree)
+        if extra:
+            extra(temporary)
 
-    make_folder(bundle_folder, fill)
-    return _read_bundle(bundle_folder)
+    make_folder(folder, fill)
+    return _read_bundle(folder)
+
+
+def check_new(folder: Path) -> None:
+    """Raises ArtifactError where something stands already: said before the work, not after it."""
+    if folder.exists():
+        raise ArtifactError(f"--out {folder}: exists already; give another folder or remove it first")
+
+
+def _model_tree(model: ModelSpec) -> dict[str, Any]:
+    return {**asdict(model), "network": {**asdict(model.network), "weights": "none"}}
+
+
+def _write_bank(folder: Path, name: str, bank: Bank) -> dict[str, str]:
+    tensors = {"embeddings": torch.from_numpy(bank.embeddings), "labels": torch.from_numpy(bank.labels)}
+    save_tensors(folder / name, tensors, {})
+    return {"bank": name, "bank_sha256": hash_file(folder / name)}
+
+
+def load_bank(spec: BundleSpec, member: Member) -> Bank | None:
+    """The bank of a bundle's member; None where it has none.
+
+    Raises:
+        ArtifactError: Not a bank, or of other classes.
+    """
+    if not member.bank:
+        return None
+    tensors, _ = load_tensors_with_state(spec.folder / member.bank)
+    try:
+        bank = Bank(tensors["embeddings"].numpy(), tensors["labels"].numpy())
+        whole = bank.embeddings.ndim == 2 and bank.labels.shape == bank.embeddings.shape[:1]
+        whole = whole and bool(((bank.labels >= 0) & (bank.labels < spec.classes.num_trained)).all())
+    except KeyError:
+        whole = False
+    if not whole:
+        raise ArtifactError(f"{spec.folder / member.bank}: not a bank of this bundle; make the bundle again")
+    return bank
 
 
 def _read_bundle(folder: Path) -> BundleSpec:
@@ -145,22 +266,23 @@ def _read_bundle(folder: Path) -> BundleSpec:
             f"{path}: not a hectocar bundle (format is {tree.get('format') if isinstance(tree, dict) else tree!r})"
         )
     if tree.get("version") != FORMAT_VERSION:
-        raise ArtifactError(f"{path}: bundle version {tree.get('version')!r}; this program reads version {FORMAT_VERSION}")
+        raise ArtifactError(
+            f"{path}: bundle version {tree.get('version')!r}; this program reads version {FORMAT_VERSION}: make it again "
+            "from its run"
+        )
     try:
-        config = config_from_tree({"network": tree["network"], "inference": tree["inference"]})
         data = DataConfig(max_megapixels=float(tree["max_megapixels"]))
         spec = BundleSpec(
             folder=folder,
             classes=ClassList.from_json(tree["classes"]),
-            network=config.network,
-            inference=config.inference,
+            models=tuple(_read_model_tree(model) for model in tree["models"]),
             max_megapixels=data.max_megapixels,
-            precision=str(tree["precision"]),
             prior=tuple(float(value) for value in tree["prior"]),
+            frequency=tuple(float(value) for value in tree["frequency"]),
             members=tuple(Member(**member) for member in tree["members"]),
-            provenance=dict(tree["provenance"]),
+            finish=None if tree["finish"] is None else Finish.from_json(tree["finish"]),
         )
-    except (KeyError, TypeError, ValueError, ConfigError, DataError) as error:
+    except (KeyError, TypeError, ValueError, ConfigError, DataError, ArtifactError) as error:
         raise ArtifactError(
             f"{path}: damaged or foreign bundle ({type(error).__name__}: {error}); make it again from its run"
         ) from error
@@ -168,43 +290,55 @@ def _read_bundle(folder: Path) -> BundleSpec:
     return spec
 
 
+def _read_model_tree(tree: dict[str, Any]) -> ModelSpec:
+    config = config_from_tree({"network": tree["network"], "inference": tree["inference"]})
+    return ModelSpec(str(tree["name"]), config.network, config.inference, str(tree["precision"]), dict(tree["provenance"]))
+
+
 def _check_bundle(spec: BundleSpec, path: Path) -> None:
-    if not spec.members:
+    if not spec.members or not spec.models:
         raise ArtifactError(f"{path}: the bundle has no networks")
-    prior = spec.prior
-    if len(prior) != spec.classes.num_trained or not math.isclose(sum(prior), 1.0, abs_tol=1e-6) or min(prior) < 0.0:
-        raise ArtifactError(f"{path}: the prior must be {spec.classes.num_trained} shares that sum to 1")
+    for name, shares, count in (
+        ("prior", spec.prior, spec.classes.num_trained),
+        ("frequency", spec.frequency, len(spec.classes.names)),
+    ):
+        if len(shares) != count or not math.isclose(sum(shares), 1.0, abs_tol=1e-6) or min(shares) < 0.0:
+            raise ArtifactError(f"{path}: the {name} must be {count} shares that sum to 1")
+    if spec.finish is not None:
+        spec.finish.check(len(spec.models), spec.classes.num_trained, str(path))
+        unknown = sorted({name for level in spec.finish.levels for name in level.views} - set(VIEWS))
+        if unknown:
+            raise ArtifactError(f"{path}: finish: unknown view {unknown[0]!r}; this program knows {', '.join(VIEWS)}")
     for member in spec.members:
-        if Path(member.file).name != member.file or member.file.startswith("."):
-            raise ArtifactError(f"{path}: member file {member.file!r} must be a plain name inside the bundle")
+        if not 0 <= member.model < len(spec.models):
+            raise ArtifactError(f"{path}: a member's model is {member.model}; allowed: 0 to {len(spec.models) - 1}")
         if not 32 <= member.size_px <= 2048:
             raise ArtifactError(f"{path}: member size_px is {member.size_px}; allowed: 32 to 2048")
-        file = spec.folder / member.file
-        if not file.is_file():
-            raise ArtifactError(f"{file}: missing; the bundle is not whole, copy it again")
-        if hash_file(file) != member.sha256:
-            raise ArtifactError(f"{file}: its bytes are not those that were bundled (sha256 differs); copy the bundle again")
+        if spec.finish is not None and not member.bank:
+            raise ArtifactError(f"{path}: member {member.file} has no bank, and the finish asks for neighbours")
+        _check_file(spec.folder, member.file, member.sha256, path)
+        if member.bank:
+            _check_file(spec.folder, member.bank, member.bank_sha256, path)
 
 
-def load_networks(spec: BundleSpec, device: torch.device) -> list[CarNet]:
-    """Builds the members' networks, in evaluation mode.
+def _check_file(folder: Path, name: str, sha256: str, path: Path) -> None:
+    if Path(name).name != name or name.startswith("."):
+        raise ArtifactError(f"{path}: member file {name!r} must be a plain name inside the bundle")
+    file = folder / name
+    if not file.is_file():
+        raise ArtifactError(f"{file}: missing; the bundle is not whole, copy it again")
+    if hash_file(file) != sha256:
+        raise ArtifactError(f"{file}: its bytes are not those that were bundled (sha256 differs); copy the bundle again")
+
+
+def load_network(spec: BundleSpec, member: Member, device: torch.device) -> CarNet:
+    """Builds a member's network, in evaluation mode.
 
     Raises:
         ArtifactError: Weights and description do not fit.
     """
-    networks = []
-    for member in spec.members:
-        path = spec.folder / member.file
-        network = CarNet(spec.network, spec.classes.num_trained, weights="none")
-        tensors, _ = load_tensors_with_state(path)
-        load_state_exactly(network, tensors, path)
-        networks.append(network.to(device).eval().requires_grad_(False))
-    return networks
-
-
-def group_by_size(members: Sequence[Member]) -> dict[int, list[int]]:
-    """Places of the members that see photographs at each size."""
-    groups: dict[int, list[int]] = {}
-    for place, member in enumerate(members):
-        groups.setdefault(member.size_px, []).append(place)
-    return groups
+    path = spec.folder / member.file
+    network = CarNet(spec.models[member.model].network, spec.classes.num_trained, weights="none")
+    tensors, _ = load_tensors_with_state(path)
+    load_state_exactly(network, tensors, path)
+    return network.to(device).eval().requires_grad_(False)

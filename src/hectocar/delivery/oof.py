@@ -1,28 +1,65 @@
-"""Out-of-fold predictions: for each training photograph the answer of the network that did not see it.
+"""Out-of-fold predictions: for each training photograph the answers of the network that did not see it.
 
-RUN/oof.npz (image_id, fold, logits, embeddings, angles) is made once and reused while the networks are the same.
+RUN/oof/<condition>_fold<k>.npz is made once and reused while network, photographs and views are the same. Conditions: the
+photographs as they are (``clean``), shifted like the test set (``shifted``), and some made ``unusable``.
+Shapes: N photographs, V views, G trained classes, D dimensions, K looks.
 """
 
 import io
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from hectocar.artifacts import compute_digest, replace_file
-from hectocar.config import DataConfig
-from hectocar.delivery.bundle import load_networks, read_model
+from hectocar.config import InferenceConfig
+from hectocar.delivery.bundle import BundleSpec, Member, load_network, read_run_model
 from hectocar.errors import ArtifactError
 from hectocar.network.arcface import SubcenterArcFace, find_dominant_centers
 from hectocar.network.carnet import CarNet
-from hectocar.network.inference import infer_photos
+from hectocar.network.inference import infer_views
+from hectocar.photos.batches import Change, iter_render_batches, shift_change
+from hectocar.photos.decisions import SHIFT_FILE, read_shift
+from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.photos.folds import load_folds
 from hectocar.photos.inputs import read_run_inputs
+from hectocar.photos.measure import measure_look
+from hectocar.photos.unusable import UNUSABLE, make_unusable
+from hectocar.photos.views import LOOK_NAMES, VIEWS, View, plan_renders
 from hectocar.progress import Progress, count_with
 
-OOF_FILE = "oof.npz"
+CLEAN, SHIFTED, UNUSABLE_CONDITION = "clean", "shifted", "unusable"
+NUM_BRIGHTNESS = 500
+"""Training photographs whose mean luma is the brightness that views brighten to."""
+NUM_UNUSABLE = 200
+"""Photographs of a run that are made unusable, each in every way."""
+
+
+@dataclass(frozen=True)
+class ViewTable:
+    """One row per photograph that a finished fold held out (in ``unusable``: per photograph and kind)."""
+
+    views: tuple[str, ...]
+    image_id: tuple[str, ...]
+    kind: tuple[str, ...]
+    """How the photograph was made unusable; empty otherwise."""
+    fold: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    """(V, N, G)."""
+    embeddings: NDArray[np.float16]
+    """(E, N, D) of the views that embed, from the fold's own network: those of different folds are not comparable."""
+    looks: NDArray[np.float32]
+    """(N, K), see ``photos.views.LOOK_NAMES``."""
+
+    def embeddings_of(self, view: str) -> NDArray[np.float16]:
+        """(N, D) of one view that embeds."""
+        found: NDArray[np.float16] = self.embeddings[[name for name in self.views if VIEWS[name].embeds].index(view)]
+        return found
 
 
 @dataclass(frozen=True)
@@ -40,7 +77,7 @@ class OutOfFold:
 
 
 def predict_out_of_fold(run_folder: Path, data_folder: Path, device: torch.device, progress: Progress) -> OutOfFold:
-    """Predicts every held-out photograph with its fold's best network.
+    """Predicts every held-out photograph as it is with its fold's best network, in the view that the run validated with.
 
     Args:
         run_folder: A run with one finished fold or more.
@@ -51,32 +88,143 @@ def predict_out_of_fold(run_folder: Path, data_folder: Path, device: torch.devic
     Raises:
         ArtifactError: Not a run, damaged, no fold is finished, or a photograph cannot be read any more.
     """
-    spec = read_model(run_folder)
+    spec = read_run_model(run_folder)
     _, classes, manifest = read_run_inputs(run_folder)
+    views = own_views(spec.models[0].inference)
+    table = predict_views(run_folder, data_folder, views, CLEAN, 0.0, device, progress)
+    label_of = dict(zip(manifest.image_id, manifest.labels(classes).tolist(), strict=True))
+    label_N = np.array([label_of[image_id] for image_id in table.image_id], dtype=np.int64)
+    angle_N = np.full(len(label_N), np.nan, dtype=np.float32)
+    embeddings = table.embeddings_of("plain").astype(np.float32)
+    for member in spec.members:
+        rows = np.flatnonzero(table.fold == member.fold)
+        network = load_network(spec, member, torch.device("cpu"))
+        angle_N[rows] = _dominant_angles(network, embeddings[rows], label_N[rows])
+    return OutOfFold(table.image_id, table.fold, table.logits.mean(axis=0), embeddings, angle_N)
+
+
+def own_views(inference: InferenceConfig) -> tuple[View, ...]:
+    """The views whose logits a network's validation averages."""
+    return (VIEWS["plain"], VIEWS["mirror"]) if inference.mirror else (VIEWS["plain"],)
+
+
+def measure_brightness(run_folder: Path, data_folder: Path) -> float:
+    """Mean luma (0 to 255) of a sample of the photographs that a run trains on."""
+    _, _, manifest = read_run_inputs(run_folder)
+    files = [data_folder / manifest.path[row] for row in _spread(manifest.used(), NUM_BRIGHTNESS)]
+    return float(np.mean([measure_look(decode_photo(read_photo_bytes(file), min_side_px=256))[0] for file in files]))
+
+
+def has_shift(run_folder: Path) -> bool:
+    """Whether the run validates on shifted photographs, too."""
+    return (run_folder / SHIFT_FILE).is_file()
+
+
+def predict_views(
+    run_folder: Path, data_folder: Path, views: Sequence[View], condition: str, brightness: float,
+    device: torch.device, progress: Progress,
+) -> ViewTable:  # fmt: skip
+    """Predicts the held-out photographs of a run's finished folds in several views, under a condition.
+
+    Args:
+        run_folder: A run with one finished fold or more.
+        data_folder: Where the photographs lie now.
+        views: The first gives the embeddings.
+        condition: ``clean``, ``shifted`` or ``unusable``.
+        brightness: Mean luma that bright views aim at.
+        device: Where to compute.
+        progress: Receives a bar per fold.
+
+    Raises:
+        ArtifactError: Not a run, damaged, no fold is finished, or a photograph cannot be read any more.
+    """
+    spec = read_run_model(run_folder)
+    _, _, manifest = read_run_inputs(run_folder)
     folds = load_folds(run_folder / "folds.parquet", manifest.image_id)
-    digest = compute_digest([manifest.digest(), [member.sha256 for member in spec.members]])
-    stored = _load(run_folder / OOF_FILE, digest)
+    shift = read_shift(run_folder / SHIFT_FILE) if condition == SHIFTED else None
+    tables = []
+    for member in spec.members:
+        rows, change = folds.split(member.fold)[1], shift_change(shift)
+        kinds: tuple[str, ...] = ()
+        if condition == UNUSABLE_CONDITION:
+            rows, kinds = _choose_unusable(rows, _spread(manifest.used(), NUM_UNUSABLE))
+            change = _unusable_change(kinds, rows.tolist())
+        job = _Job(
+            views=tuple(views),
+            image_id=tuple(manifest.image_id[row] for row in rows),
+            kind=kinds or ("",) * len(rows),
+            files=[data_folder / manifest.path[row] for row in rows],
+            change=change,
+            made_of=[manifest.digest(), condition, shift.to_json() if shift else None],
+            brightness=brightness,
+        )
+        file = run_folder / "oof" / f"{condition}_fold{member.fold}.npz"
+        count = count_with(progress, f"out-of-fold predictions ({condition}), {run_folder.name} fold {member.fold}")
+        tables.append(_predict_member(spec, member, job, file, device, count))
+    return _join(tables)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a fold's network is to look at."""
+
+    views: tuple[View, ...]
+    image_id: tuple[str, ...]
+    kind: tuple[str, ...]
+    files: list[Path]
+    change: Change | None
+    made_of: list[Any]
+    brightness: float
+
+
+def _predict_member(
+    spec: BundleSpec, member: Member, job: _Job, file: Path, device: torch.device, count: Callable[[int, int], None]
+) -> ViewTable:
+    """From the file where it is of the same networks, photographs and views, or anew."""
+    model = spec.models[member.model]
+    renders, places = plan_renders(job.views, member.size_px, model.inference.fit, job.brightness)
+    names = tuple(view.name for view in job.views)
+    parts = [member.sha256, names, [asdict(render) for render in renders], model.precision, spec.max_megapixels]
+    digest = compute_digest([*job.made_of, *parts, job.image_id, job.kind])
+    stored = _load(file, digest)
     if stored is not None:
         return stored
-    label_N = manifest.labels(classes)
-    parts = []
-    for member, network in zip(spec.members, load_networks(spec, device), strict=True):
-        _, rows = folds.split(member.fold)
-        outputs = infer_photos(
-            [network], [data_folder / manifest.path[row] for row in rows], size_px=member.size_px,
-            inference=spec.inference, data=DataConfig(max_megapixels=spec.max_megapixels), precision=spec.precision,
-            on_photo=count_with(progress, f"out-of-fold predictions, fold {member.fold}"),
-        )[0]  # fmt: skip
-        if outputs.problems:
-            row, reason = next(iter(outputs.problems.items()))
-            raise ArtifactError(f"{manifest.image_id[rows[row]]}: cannot be read any more ({reason}); restore it")
-        angles = _dominant_angles(network, outputs.embeddings, label_N[rows])
-        parts.append((rows, np.full(len(rows), member.fold), outputs.logits, outputs.embeddings, angles))
-    rows_N, fold_N, logits, embeddings, angle_N = (np.concatenate(column) for column in zip(*parts, strict=True))
-    ids = tuple(manifest.image_id[row] for row in rows_N)
-    result = OutOfFold(ids, fold_N.astype(np.int64), logits, embeddings, angle_N)
-    _save(run_folder / OOF_FILE, result, digest)
-    return result
+    network = load_network(spec, member, device)
+    num_photos = len(job.files)
+    logits = np.zeros((len(names), num_photos, network.num_classes), dtype=np.float32)
+    embed = [number for number, view in enumerate(job.views) if view.embeds]
+    embeddings = np.zeros((len(embed), num_photos, network.embed_dim), dtype=np.float16)
+    looks = np.zeros((num_photos, len(LOOK_NAMES)), dtype=np.float32)
+    batches = iter_render_batches(
+        job.files, renders, batch_size=model.inference.batch_size, max_megapixels=spec.max_megapixels, change=job.change
+    )
+    for batch in batches:
+        if batch.problems:
+            place, reason = next(iter(batch.problems.items()))
+            raise ArtifactError(f"{job.image_id[batch.index_B[place]]}: cannot be read any more ({reason}); restore it")
+        rows = batch.index_B
+        logits[:, rows], embeddings[:, rows] = infer_views(network, batch.pictures, places, model.precision, embed)
+        looks[rows] = batch.look_BK
+        count(int(rows[-1]) + 1, num_photos)
+    fold_N = np.full(num_photos, member.fold, dtype=np.int64)
+    table = ViewTable(names, job.image_id, job.kind, fold_N, logits, embeddings, looks)
+    _save(file, table, digest)
+    return table
+
+
+def _spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """At most so many of the rows, evenly spread."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))]
+
+
+def _choose_unusable(held_out: NDArray[np.int64], chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The chosen rows among those held out, each once for every way of making a photograph unusable."""
+    rows = held_out[np.isin(held_out, chosen)]
+    return np.repeat(rows, len(UNUSABLE)), tuple(UNUSABLE) * len(rows)
+
+
+def _unusable_change(kinds: Sequence[str], seeds: Sequence[int]) -> Change:
+    return lambda image, index: make_unusable(image, kinds[index], seeds[index])
 
 
 def _dominant_angles(network: CarNet, embeddings_ND: NDArray[np.float32], label_N: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -87,21 +235,33 @@ def _dominant_angles(network: CarNet, embeddings_ND: NDArray[np.float32], label_
     return angles
 
 
-def _save(path: Path, result: OutOfFold, digest: str) -> None:
+def _join(tables: Sequence[ViewTable]) -> ViewTable:
+    return ViewTable(
+        views=tables[0].views,
+        image_id=tuple(image_id for table in tables for image_id in table.image_id),
+        kind=tuple(kind for table in tables for kind in table.kind),
+        fold=np.concatenate([table.fold for table in tables]),
+        logits=np.concatenate([table.logits for table in tables], axis=1),
+        embeddings=np.concatenate([table.embeddings for table in tables], axis=1),
+        looks=np.concatenate([table.looks for table in tables]),
+    )
+
+
+def _save(path: Path, table: ViewTable, digest: str) -> None:
     buffer = io.BytesIO()
     np.savez(
-        buffer, image_id=np.array(result.image_id), fold=result.fold, logits=result.logits,
-        embeddings=result.embeddings, angles=result.angles, digest=np.array(digest),
+        buffer, views=np.array(table.views), image_id=np.array(table.image_id), kind=np.array(table.kind), fold=table.fold,
+        logits=table.logits, embeddings=table.embeddings, looks=table.looks, digest=np.array(digest),
     )  # fmt: skip
     replace_file(path, lambda target: target.write_bytes(buffer.getvalue()))
 
 
-def _load(path: Path, digest: str) -> OutOfFold | None:
+def _load(path: Path, digest: str) -> ViewTable | None:
     try:
         with np.load(path, allow_pickle=False) as data:
             if str(data["digest"]) != digest:
                 return None
-            ids = tuple(data["image_id"].tolist())
-            return OutOfFold(ids, data["fold"], data["logits"], data["embeddings"], data["angles"])
-    except (OSError, ValueError, KeyError):  # none yet, or damaged: it is made again
+            views, ids, kinds = (tuple(data[name].tolist()) for name in ("views", "image_id", "kind"))
+            return ViewTable(views, ids, kinds, data["fold"], data["logits"], data["embeddings"], data["looks"])
+    except (OSError, ValueError, KeyError, BadZipFile):  # none yet, or damaged: it is made again
         return None

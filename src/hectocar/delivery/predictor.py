@@ -1,8 +1,11 @@
-"""Photographs in, names and probabilities out: ``Classifier`` is what programs import, and what ``hectocar predict`` uses."""
+"""Photographs in, names and probabilities out: ``Classifier`` is what programs import, and what ``hectocar predict`` uses.
+
+Shapes: B photographs of a batch, V views, G trained classes.
+"""
 
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +13,16 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from hectocar.config import DataConfig
-from hectocar.delivery.bundle import BundleSpec, group_by_size, load_networks, read_model
-from hectocar.errors import DataError
-from hectocar.network.inference import choose_device, infer_batch, infer_photos
-from hectocar.photos.batches import view_photo
-from hectocar.photos.decode import PhotoBatch, read_photo_bytes
-from hectocar.scoring.metrics import log_softmax, softmax
+from hectocar.delivery.bundle import Bank, BundleSpec, Member, load_bank, load_network, read_model, to_unit
+from hectocar.delivery.oof import own_views
+from hectocar.errors import ConfigError, DataError
+from hectocar.network.carnet import CarNet
+from hectocar.network.inference import choose_device, infer_views
+from hectocar.photos.batches import RenderBatch, iter_render_batches, render_photo
+from hectocar.photos.decode import read_photo_bytes
+from hectocar.photos.views import Render, View, find_views, plan_renders
+from hectocar.scoring.finish import Level, Sources, average_folds, normalize_logits
+from hectocar.scoring.neighbours import find_neighbours
 
 Photo = str | Path | bytes | Image.Image
 
@@ -48,6 +54,16 @@ class ProbabilityTable:
     """Rows of the photographs that cannot be read, and why."""
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """A member ready to answer: where its views lie among all renders."""
+
+    member: Member
+    network: CarNet
+    places: list[tuple[int, bool]]
+    bank: Bank | None
+
+
 class Classifier:
     """A trained ensemble, ready for photographs.
 
@@ -56,19 +72,50 @@ class Classifier:
         >>> classifier.predict("car.jpg").name
     """
 
-    def __init__(self, spec: BundleSpec, device: torch.device) -> None:
-        self.spec = spec
+    def __init__(
+        self, spec: BundleSpec, device: torch.device, *, num_views: int | None = None, num_folds: int | None = None
+    ) -> None:
+        self.spec = choose_folds(spec, num_folds)
         self.classes = spec.classes
-        self.networks = load_networks(spec, device)
+        self.level = choose_level(spec, num_views)
+        brightness = spec.finish.brightness if spec.finish else 0.0
+        renders: list[Render] = []
+        self.members: list[_Loaded] = []
+        for member in self.spec.members:
+            views, model = self.views_of(member), spec.models[member.model]
+            own, places = plan_renders(views, member.size_px, model.inference.fit, brightness)
+            renders += [render for render in own if render not in renders]
+            places = [(renders.index(own[place]), mirror) for place, mirror in places]
+            self.members.append(_Loaded(member, load_network(spec, member, device), places, load_bank(spec, member)))
+        self.renders = tuple(renders)
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str = "auto") -> "Classifier":
-        """Reads a bundle or a run.
+    def load(
+        cls, folder: str | Path, device: str = "auto", *, num_views: int | None = None, num_folds: int | None = None
+    ) -> "Classifier":
+        """Loads a bundle, or a run with at least one finished fold.
+
+        Args:
+            folder: The bundle or run.
+            device: ``auto``, ``cpu``, ``cuda``, ...
+            num_views: Look at each photograph in so many views at most; None takes all that the bundle was fitted for.
+            num_folds: Ask the networks of so many folds of each model; None asks all.
 
         Raises:
-            ArtifactError: It is missing, damaged, foreign or of another version.
+            ArtifactError: Not a bundle or run, or damaged.
+            ConfigError: No such device, or no such number of views or folds.
         """
-        return cls(read_model(Path(folder)), choose_device(device))
+        return cls(read_model(Path(folder)), choose_device(device), num_views=num_views, num_folds=num_folds)
+
+    def views_of(self, member: Member) -> tuple[View, ...]:
+        """The views in which a member looks at a photograph."""
+        return find_views(self.level.views) if self.level else own_views(self.spec.models[member.model].inference)
+
+    @property
+    def cost(self) -> float:
+        """Work of a photograph, in plain views of one network."""
+        per_network = self.level.cost if self.level else float(len(self.views_of(self.spec.members[0])))
+        return per_network * len(self.members)
 
     def predict(self, photo: Photo, *, top: int = 5) -> Prediction:
         """The most probable classes of one photograph: a path, its bytes, or a Pillow image.
@@ -76,7 +123,14 @@ class Classifier:
         Raises:
             DataError: The photograph cannot be read; there is no silent substitute.
         """
-        probs_G = average_members(self._logits(photo))[0]
+        data = _read_bytes(photo)
+        try:
+            pictures, look_K = render_photo(data, self.renders, self.spec.max_megapixels)
+        except DataError as error:
+            where = f"{photo}: " if isinstance(photo, (str, Path)) else ""
+            raise DataError(f"{where}{error}") from error
+        stacked = tuple(picture[None].copy() for picture in pictures)
+        probs_G = self.answer(RenderBatch(stacked, look_K[None], np.zeros(1, dtype=np.int64), {}))[0]
         order = np.argsort(-probs_G, kind="stable")[: max(1, top)]
         return Prediction(tuple(self.classes.label(int(g)) for g in order), tuple(float(probs_G[g]) for g in order))
 
@@ -84,48 +138,106 @@ class Classifier:
         self, files: Sequence[Path], *, num_workers: int = 0, on_photo: Callable[[int, int], None] | None = None
     ) -> ProbabilityTable:
         """Probabilities of many photographs; damaged ones get the class prior and are named."""
-        data = DataConfig(max_megapixels=self.spec.max_megapixels, num_workers=num_workers)
-        groups = group_by_size(self.spec.members)
-        logits: list[NDArray[np.float32]] = []
+        probs_NG = np.zeros((len(files), self.classes.num_trained))
         problems: dict[int, str] = {}
-        for number, (size_px, places) in enumerate(groups.items()):
-            outputs = infer_photos(
-                [self.networks[place] for place in places],
-                files,
-                size_px=size_px,
-                inference=self.spec.inference,
-                data=data,
-                precision=self.spec.precision,
-                on_photo=on_photo if number == 0 else None,
-            )
-            logits += [output.logits for output in outputs]
-            problems |= outputs[0].problems
-        probs_NG = average_members(logits) if len(files) else np.zeros((0, self.classes.num_trained))
+        for batch in self._iter_batches(files, num_workers):
+            probs_NG[batch.index_B] = self.answer(batch)
+            problems |= {int(batch.index_B[place]): reason for place, reason in batch.problems.items()}
+            if on_photo:
+                on_photo(int(batch.index_B[-1]) + 1, len(files))
         for row in problems:
             probs_NG[row] = self.spec.prior
         return ProbabilityTable(probs_NG, problems)
 
-    def _logits(self, photo: Photo) -> list[NDArray[np.float32]]:
-        data = _read_bytes(photo)
-        results: list[NDArray[np.float32]] = []
-        for size_px, places in group_by_size(self.spec.members).items():
-            try:
-                view = view_photo(data, size_px, self.spec.inference.fit, self.spec.max_megapixels)
-            except DataError as error:
-                where = f"{photo}: " if isinstance(photo, (str, Path)) else ""
-                raise DataError(f"{where}{error}") from error
-            batch = PhotoBatch(view[None].copy(), np.zeros(1, dtype=np.int64), {})
-            for place in places:
-                network, mirror = self.networks[place], self.spec.inference.mirror
-                logits, _ = infer_batch(network, batch, mirror=mirror, precision=self.spec.precision)
-                results.append(logits.cpu().numpy())
-        return results
+    def _iter_batches(self, files: Sequence[Path], num_workers: int) -> Iterator[RenderBatch]:
+        batch_size = min(model.inference.batch_size for model in self.spec.models)
+        return iter_render_batches(
+            files, self.renders, batch_size=batch_size, num_workers=num_workers, max_megapixels=self.spec.max_megapixels
+        )
+
+    def answer(self, batch: RenderBatch) -> NDArray[np.float64]:
+        """(B, G) probabilities of a batch in ``self.renders``."""
+        sources: list[NDArray[np.float64]] = []
+        votes, nearest = [], []
+        for number in range(len(self.spec.models)):
+            log_probs, embeddings = zip(*(self._look(loaded, batch) for loaded in self._members_of(number)), strict=True)
+            sources += [average_folds(folds) for folds in zip(*log_probs, strict=True)]
+            if self.level is not None:
+                found = [self._ask_bank(*pair) for pair in zip(self._members_of(number), embeddings, strict=True)]
+                votes.append(np.mean([vote for vote, _ in found], axis=0))
+                nearest.append(np.mean([cosine for _, cosine in found], axis=0))
+        if self.level is None or self.spec.finish is None:
+            return np.exp(average_folds(sources))
+        known = Sources(sources, np.mean(votes, axis=0), np.mean(nearest, axis=0), batch.look_BK)
+        return self.level.apply(sources, known, self.spec.prior, self.spec.finish.brightness)
+
+    def _members_of(self, model: int) -> list[_Loaded]:
+        return [loaded for loaded in self.members if loaded.member.model == model]
+
+    def _look(self, loaded: _Loaded, batch: RenderBatch) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
+        precision = self.spec.models[loaded.member.model].precision
+        logits, embeddings = infer_views(loaded.network, batch.pictures, loaded.places, precision)
+        return [normalize_logits(view) for view in logits], embeddings[0]
+
+    def _ask_bank(self, loaded: _Loaded, embeddings_BD: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Votes of the neighbours, and the cosine of the nearest, as they were in fitting."""
+        assert loaded.bank is not None, "a finished bundle has banks"
+        assert self.spec.finish is not None
+        model = self.spec.finish.neighbours
+        found = find_neighbours(to_unit(embeddings_BD.astype(np.float16)), loaded.bank.embeddings, model.k)
+        votes = model.apply(found.take_labels(loaded.bank.labels), found.cosine_Qk, np.array(self.spec.prior))
+        return votes, np.maximum(found.cosine_Qk[:, 0].astype(np.float64), -1.0)
 
 
-def average_members(logits_MNG: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Probabilities (N, G) from the geometric mean of the members' probabilities, which beats the arithmetic on log loss."""
-    mean_NG: NDArray[np.float64] = np.mean([log_softmax(member) for member in logits_MNG], axis=0)
-    return softmax(mean_NG)
+def describe_choice(classifier: Classifier) -> str:
+    """What is asked of each photograph, what it costs, and what loss to expect."""
+    level, num_networks = classifier.level, len(classifier.members)
+    views = level.views if level else tuple(view.name for view in classifier.views_of(classifier.spec.members[0]))
+    work = f"{classifier.cost:.1f} plain views of one network"
+    asked = f"{num_networks} networks x {len(views)} views ({', '.join(views)}): {work}"
+    if level is None:
+        return f"{asked}; nothing is fitted, see `hectocar finish`"
+    expected = level.expected
+    losses = f"{expected.clean:.4f} ± {expected.clean_error:.4f}"
+    if expected.shifted is not None:
+        losses += f", {expected.shifted:.4f} ± {expected.shifted_error:.4f} shifted like the test set"
+    per_model = num_networks / len(classifier.spec.models)
+    more = "; the mean of the folds is usually lower, which out-of-fold answers cannot show" if per_model > 1 else ""
+    return f"{asked}\nexpected log loss {losses}, of one network per model and photograph{more}"
+
+
+def choose_level(spec: BundleSpec, num_views: int | None) -> Level | None:
+    """What was fitted for so many views.
+
+    Raises:
+        ConfigError: The number is not positive, or the bundle was not finished and has its own views only.
+    """
+    if num_views is not None and num_views < 1:
+        raise ConfigError(f"--views is {num_views}; allowed: 1 or more")
+    if spec.finish is None:
+        if num_views is not None:
+            raise ConfigError(f"--views: {spec.folder} has no fitted views; `hectocar finish RUN --out BUNDLE` fits them")
+        return None
+    return spec.finish.choose(num_views)
+
+
+def choose_folds(spec: BundleSpec, num_folds: int | None) -> BundleSpec:
+    """With the first so many folds of each model only.
+
+    Raises:
+        ConfigError: Not positive, or more than there are.
+    """
+    if num_folds is None:
+        return spec
+    most = max(sum(member.model == number for member in spec.members) for number in range(len(spec.models)))
+    if not 1 <= num_folds <= most:
+        raise ConfigError(f"--folds is {num_folds}; allowed: 1 to {most}, the networks of a model in {spec.folder}")
+    kept = [
+        member
+        for number in range(len(spec.models))
+        for member in [other for other in spec.members if other.model == number][:num_folds]
+    ]
+    return replace(spec, members=tuple(kept))
 
 
 def _read_bytes(photo: Photo) -> bytes:

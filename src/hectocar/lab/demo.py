@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hectocar.config_reader import read_config
-from hectocar.delivery.bundle import write_bundle
+from hectocar.delivery.bundle import join_runs, write_bundle
 from hectocar.delivery.predictor import Classifier
 from hectocar.delivery.submit import find_photo_list, predict_photos, save_submission
 from hectocar.errors import DataError
@@ -73,7 +73,7 @@ def run_demo(
     draw_preview(showroom, config, folder / "preview.png")
     run = create_run(folder / "run", showroom, config, progress)
     train_folds(run, [0], choose_device(), progress)
-    write_bundle(folder / "run", folder / "bundle")
+    write_bundle(join_runs([folder / "run"]), folder / "bundle")
     classifier = Classifier.load(folder / "bundle")
     photos = find_photo_list([showroom / "test.csv"])
     answer = predict_photos(classifier, photos, progress)

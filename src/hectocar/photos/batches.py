@@ -1,20 +1,46 @@
-"""Whole photographs -> fixed-size uint8 batches, without chance: the input of validation, prediction and service."""
+"""Whole photographs -> fixed-size uint8 batches, without chance: the input of validation, prediction and service.
 
-from collections.abc import Iterator, Sequence
+Legend: B photographs of a batch, K looks (see views.py).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from hectocar.photos.decode import (
     DEFAULT_MAX_MEGAPIXELS,
     PhotoBatch,
     decode_photo,
-    fit_photo,
     iter_decoded,
+    open_photo,
     read_photo_bytes,
 )
+from hectocar.photos.measure import measure_look
 from hectocar.photos.shift import PhotoShift, apply_shift
+from hectocar.photos.views import LOOK_NAMES, Render, render_picture
+
+_MAX_BATCH_BYTES = 128 * 2**20
+Change = Callable[[Image.Image, int], Image.Image]
+"""(photograph at full size, its index) -> what is looked at instead: a shift, or something unusable."""
+
+
+@dataclass(frozen=True)
+class RenderBatch:
+    """Pictures of B photographs, one array (B, S, S, 3) per render; ``problems`` maps places to why they are black."""
+
+    pictures: tuple[NDArray[np.uint8], ...]
+    look_BK: NDArray[np.float32]
+    index_B: NDArray[np.int64]
+    problems: dict[int, str]
+
+
+def shift_change(shift: PhotoShift | None) -> Change | None:
+    """The change that makes photographs like those of another set."""
+    return None if shift is None else lambda image, _: apply_shift(image, shift)
 
 
 def view_photo(
@@ -24,21 +50,63 @@ def view_photo(
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     shift: PhotoShift | None = None,
 ) -> NDArray[np.uint8]:
-    """The one way from a file's bytes to what the network sees outside training: uint8 (size_px, size_px, 3).
+    """What the network sees of a file's bytes outside training, in one plain view: uint8 (size_px, size_px, 3).
 
     Args:
         data: The file's bytes.
         size_px: Side of the square.
-        fit: See ``fit_photo``.
+        fit: See ``render_picture``.
         max_megapixels: Larger photographs are refused.
         shift: Makes the photograph like those of another set before it is resized: the shifted validation.
 
     Raises:
         DataError: The bytes are not a whole, accepted photograph.
     """
-    if shift is not None:  # at full size: the curve and the compression act on pixels, not on averages of them
-        return fit_photo(apply_shift(decode_photo(data, max_megapixels=max_megapixels), shift), size_px, fit)
-    return fit_photo(decode_photo(data, max_megapixels=max_megapixels, min_side_px=2 * size_px), size_px, fit)
+    images = _decode_for(data, [Render(fit, size_px)], max_megapixels, shift_change(shift), 0)
+    return render_picture(images[0], Render(fit, size_px))
+
+
+def render_photo(
+    data: bytes,
+    renders: Sequence[Render],
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    change: Change | None = None,
+    index: int = 0,
+) -> tuple[list[NDArray[np.uint8]], NDArray[np.float32]]:
+    """The pictures that networks see of a file's bytes, and what the photograph looks like.
+
+    A picture does not depend on which others are asked for.
+
+    Args:
+        data: The file's bytes.
+        renders: One or more; the photograph is decoded once per size at which libjpeg has to decode it.
+        max_megapixels: Larger photographs are refused.
+        change: Made at full size, before anything is resized: curves and compression act on pixels, not on averages.
+        index: Passed on to the change.
+
+    Returns:
+        A picture per render, and (K,) looks: mean luma (0 to 255) and sharpness.
+
+    Raises:
+        DataError: The bytes are not a whole, accepted photograph.
+    """
+    images = _decode_for(data, renders, max_megapixels, change, index)
+    pictures = [render_picture(image, render) for image, render in zip(images, renders, strict=True)]
+    return pictures, np.array(measure_look(images[0]), dtype=np.float32)
+
+
+def _decode_for(
+    data: bytes, renders: Sequence[Render], max_megapixels: float, change: Change | None, index: int
+) -> list[Image.Image]:
+    if change is not None:
+        return [change(decode_photo(data, max_megapixels=max_megapixels), index)] * len(renders)
+    sides = [2 * render.size_px for render in renders]
+    shortest = min(open_photo(data, max_megapixels=max_megapixels).size)
+    by_factor: dict[int, Image.Image] = {}
+    for side_px in sides:
+        if shortest // side_px not in by_factor:
+            by_factor[shortest // side_px] = decode_photo(data, max_megapixels=max_megapixels, min_side_px=side_px)
+    return [by_factor[shortest // side_px] for side_px in sides]
 
 
 def iter_photo_batches(
@@ -51,7 +119,7 @@ def iter_photo_batches(
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     shift: PhotoShift | None = None,
 ) -> Iterator[PhotoBatch]:
-    """Whole photographs, in order, without chance: the input of validation, prediction and service.
+    """Whole photographs in one plain view, in order, without chance.
 
     A damaged photograph becomes a black square and is named in ``problems``; the caller must not use its answer.
     """
@@ -59,6 +127,43 @@ def iter_photo_batches(
     def load(index: int, side_px: int) -> NDArray[np.uint8]:
         return view_photo(read_photo_bytes(files[index]), side_px, fit, max_megapixels, shift)
 
-    starts = range(0, len(files), batch_size)
-    batches = ((np.arange(start, min(start + batch_size, len(files))), size_px) for start in starts)
-    return iter_decoded(batches, load, num_workers)
+    return iter_decoded(_number_batches(len(files), batch_size, size_px), load, num_workers)
+
+
+def iter_render_batches(
+    files: Sequence[Path],
+    renders: Sequence[Render],
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    change: Change | None = None,
+) -> Iterator[RenderBatch]:
+    """Whole photographs in many views, each read and decoded once, in order, without chance.
+
+    Damaged photographs are treated as in ``iter_photo_batches``. A batch has at most ``batch_size`` photographs, fewer
+    where their pictures are large, so that memory stays bounded.
+    """
+    ends = np.cumsum([3 * render.size_px**2 for render in renders])
+    num_look_bytes = 4 * len(LOOK_NAMES)
+
+    def load(index: int, num_bytes: int) -> NDArray[np.uint8]:
+        data = read_photo_bytes(files[index])
+        pictures, look_K = render_photo(data, renders, max_megapixels, change, index)
+        return np.concatenate([*(picture.ravel() for picture in pictures), look_K.view(np.uint8)])
+
+    num_bytes = int(ends[-1]) + num_look_bytes
+    batches = _number_batches(len(files), max(1, min(batch_size, _MAX_BATCH_BYTES // num_bytes)), num_bytes)
+    for batch in iter_decoded(batches, load, num_workers, shape=lambda num_bytes: (num_bytes,)):
+        flat = batch.images_BHWC
+        parts = np.split(flat, ends, axis=1)
+        pictures = tuple(
+            part.reshape(-1, render.size_px, render.size_px, 3) for part, render in zip(parts[:-1], renders, strict=True)
+        )
+        look_BK = np.ascontiguousarray(parts[-1]).view(np.float32)
+        yield RenderBatch(pictures, look_BK, batch.index_B, batch.problems)
+
+
+def _number_batches(num_files: int, batch_size: int, size: int) -> Iterator[tuple[NDArray[np.int64], int]]:
+    for start in range(0, num_files, batch_size):
+        yield np.arange(start, min(start + batch_size, num_files)), size

@@ -219,15 +219,24 @@ def count_workers(num_workers: int) -> int:
     return num_workers or len(os.sched_getaffinity(0))
 
 
+def square(size_px: int) -> tuple[int, int, int]:
+    """Shape of a picture."""
+    return size_px, size_px, 3
+
+
 def iter_decoded(
-    batches: Iterable[tuple[NDArray[np.int64], int]], load: Callable[[int, int], NDArray[np.uint8]], num_workers: int
+    batches: Iterable[tuple[NDArray[np.int64], int]],
+    load: Callable[[int, int], NDArray[np.uint8]],
+    num_workers: int,
+    shape: Callable[[int], tuple[int, ...]] = square,
 ) -> Iterator[PhotoBatch]:
     """Loads batches ahead of their use, in order, with one thread pool.
 
     Args:
         batches: (indices, size in px) of each batch.
-        load: (index, size) -> uint8 (size, size, 3); may raise DataError, which lands in ``problems``.
+        load: (index, size) -> uint8 of ``shape(size)``; may raise DataError, which lands in ``problems``.
         num_workers: threads, 0 for automatic.
+        shape: of what is loaded for a photograph.
     """
 
     def fill(images: NDArray[np.uint8], place: int, index: int) -> str | None:
@@ -241,7 +250,7 @@ def iter_decoded(
     with ThreadPoolExecutor(count_workers(num_workers), thread_name_prefix="decode") as pool:
         try:
             for index_B, size_px in batches:
-                images = np.zeros((len(index_B), size_px, size_px, 3), dtype=np.uint8)
+                images = np.zeros((len(index_B), *shape(size_px)), dtype=np.uint8)
                 waiting.append((images, index_B, [pool.submit(fill, images, b, int(i)) for b, i in enumerate(index_B)]))
                 if len(waiting) > NUM_AHEAD:
                     yield _finish(*waiting.popleft())

@@ -91,6 +91,17 @@ def measure_photo(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
     )
 
 
+def measure_look(image: Image.Image) -> tuple[float, float]:
+    """Brightness and sharpness of decoded pixels, as ``Measurement`` has them but for the sampling of the brightness.
+
+    Args:
+        image: RGB, whole.
+    """
+    luma = image.convert("L").reduce(max(1, round(max(image.size) / SMALL_LONG_SIDE_PX)))
+    small_HW = np.asarray(luma, dtype=np.float32)
+    return float(small_HW.mean()), _sharpness(small_HW)
+
+
 @dataclass(frozen=True)
 class _Header:
     format: str

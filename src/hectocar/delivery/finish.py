@@ -1,0 +1,272 @@
+"""From finished folds to a bundle: out-of-fold answers of every run, joined by image_id, the chain fitted on them, the bundle.
+
+Shapes: N photographs, R runs, V views, G trained classes, D dimensions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hectocar.delivery.bundle import Bank, BundleSpec, check_new, join_runs, load_network, to_unit, write_bundle
+from hectocar.delivery.finish_report import Effects, write_report
+from hectocar.delivery.oof import (
+    CLEAN,
+    SHIFTED,
+    UNUSABLE_CONDITION,
+    ViewTable,
+    has_shift,
+    measure_brightness,
+    predict_views,
+)
+from hectocar.errors import ArtifactError, ConfigError
+from hectocar.photos.decisions import SHIFT_FILE, read_shift
+from hectocar.photos.folds import load_folds
+from hectocar.photos.inputs import read_run_inputs
+from hectocar.photos.unusable import UNUSABLE
+from hectocar.photos.views import VIEWS, View, find_views
+from hectocar.progress import Progress
+from hectocar.scoring.equivalents import equivalent_effect
+from hectocar.scoring.finish import normalize_logits
+from hectocar.scoring.finish_chain import FinishReport, fit_finish, order_views
+from hectocar.scoring.finish_fit import Evidence
+from hectocar.scoring.neighbours import KS, find_neighbours
+
+NUM_NEIGHBOURS = max(KS)
+NUM_OUTER_FOLDS = 5
+"""Where a single fold is finished, its photographs are dealt into so many parts."""
+
+
+@dataclass(frozen=True)
+class FinishResult:
+    """The bundle, what was fitted for it, and what writing equivalent classes in different ways would do."""
+
+    bundle: BundleSpec
+    report: FinishReport
+    equivalents: Effects
+
+
+def finish_runs(
+    run_folders: Sequence[Path],
+    bundle_folder: Path,
+    *,
+    data_folder: Path | None = None,
+    views: Sequence[str] = tuple(VIEWS),
+    device: torch.device,
+    progress: Progress,
+) -> FinishResult:
+    """Fits the finish of one run or several on out-of-fold predictions and writes the bundle with its report.
+
+    Args:
+        run_folders: Runs of the same photographs and classes, each with one finished fold or more.
+        bundle_folder: Must not exist.
+        data_folder: Where the photographs lie now; None means where the first run found them.
+        views: Candidates, see ``photos.views.VIEWS``; the plain one always is.
+        device: Where to compute.
+        progress: Receives bars and lines.
+
+    Raises:
+        ArtifactError: Runs that do not belong together, or a bundle folder that exists.
+        ConfigError: An unknown view.
+    """
+    check_new(bundle_folder)
+    specs = join_runs(run_folders)
+    root = data_folder or read_run_inputs(run_folders[0])[2].root
+    brightness = measure_brightness(run_folders[0], root)
+    chosen = _usable_views(specs, find_views(["plain", *(name for name in views if name != "plain")]), progress)
+    conditions = [CLEAN, SHIFTED] if _same_shift(run_folders) else [CLEAN]
+    if conditions == [CLEAN]:
+        progress.note("no shifted validation: the runs have no shift, or not the same one; train with --audit to have it")
+    tables = {
+        condition: [predict_views(folder, root, chosen, condition, brightness, device, progress) for folder in run_folders]
+        for condition in (*conditions, UNUSABLE_CONDITION)
+    }
+    gathered = _gather(run_folders[0], tables, conditions, chosen)
+    places = gathered.order_places(chosen, len(specs))
+    first = chosen[places[0]].name
+    evidence, foreign = gathered.build(first)
+    report = fit_finish(
+        evidence,
+        foreign,
+        views=[view.name for view in chosen],
+        costs=_costs(specs[0], chosen),
+        order=places,
+        num_models=len(specs),
+        prior_G=np.array(specs[0].prior),
+        brightness=brightness,
+        progress=progress,
+    )
+    effects = _equivalents(specs[0], gathered, report)
+    bundle = write_bundle(
+        specs,
+        bundle_folder,
+        finish=report.finish,
+        banks=gathered.banks(first),
+        extra=lambda folder: write_report(folder / "report", report, effects),
+    )
+    return FinishResult(bundle, report, effects)
+
+
+def _usable_views(specs: Sequence[BundleSpec], views: Sequence[View], progress: Progress) -> tuple[View, ...]:
+    """Without those whose size a network cannot take."""
+    usable = list(views)
+    for spec in specs:
+        network = load_network(spec, spec.members[0], torch.device("cpu"))
+        for view in list(usable):
+            size_px = view.render(spec.members[0].size_px, spec.models[0].inference.fit, 0.0).size_px
+            try:
+                network.check_sizes([size_px])
+            except ConfigError:
+                usable.remove(view)
+                progress.note(f"view {view.name} is left out: {spec.models[0].network.backbone} cannot take {size_px} px")
+    return tuple(usable)
+
+
+def _same_shift(folders: Sequence[Path]) -> bool:
+    if not all(has_shift(folder) for folder in folders):
+        return False
+    shifts = [read_shift(folder / SHIFT_FILE) for folder in folders]
+    return all(shift == shifts[0] for shift in shifts)
+
+
+def _costs(spec: BundleSpec, views: Sequence[View]) -> list[float]:
+    """Pixels of each view, in plain views."""
+    size_px, fit = spec.members[0].size_px, spec.models[0].inference.fit
+    sizes = np.array([view.render(size_px, fit, 0.0).size_px for view in views], dtype=np.float64)
+    costs: list[float] = (sizes**2 / sizes[0] ** 2).tolist()
+    return costs
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """The tables of all runs, brought into one order of photographs."""
+
+    tables: dict[str, list[ViewTable]]
+    rows: dict[str, list[NDArray[np.int64]]]
+    """Per condition and run the row of each photograph; unusable ones by kind, too."""
+    conditions: list[str]
+    label_of: dict[str, int]
+    name_of: dict[str, str]
+    group_of: dict[str, int]
+    fold_of: dict[str, int]
+
+    def ids(self, condition: str) -> list[str]:
+        table, rows = self.tables[condition][0], self.rows[condition][0]
+        return [table.image_id[row] for row in rows]
+
+    def order_places(self, views: Sequence[View], num_models: int) -> list[int]:
+        """The order in which views are taken, the first one that embeds."""
+        evidence = self._stack(self.conditions, None)
+        firsts = [place for place, view in enumerate(views) if view.embeds]
+        return order_views(evidence, len(views), num_models, firsts)
+
+    def build(self, first: str) -> tuple[Evidence, Evidence]:
+        """Evidence with neighbours among the embeddings of a view: real photographs, and unusable ones."""
+        return self._stack(self.conditions, first), self._stack([UNUSABLE_CONDITION], first)
+
+    def banks(self, view: str) -> dict[tuple[int, int], Bank]:
+        """Of each run's fold the photographs that it held out."""
+        return {
+            (number, int(fold)): self._bank(table, int(fold), view)[0]
+            for number, table in enumerate(self.tables[CLEAN])
+            for fold in np.unique(table.fold)
+        }
+
+    def _bank(self, table: ViewTable, fold: int, view: str) -> tuple[Bank, NDArray[np.int64]]:
+        rows = np.flatnonzero(table.fold == fold)
+        ids = [table.image_id[row] for row in rows]
+        labels = np.array([self.label_of[image_id] for image_id in ids], dtype=np.int64)
+        groups = np.array([self.group_of[image_id] for image_id in ids], dtype=np.int64)
+        return Bank(to_unit(table.embeddings_of(view)[rows]), labels), groups
+
+    def _neighbours(self, condition: str, number: int, view: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Classes and cosines of the nearest held-out photographs of the same fold, those of the query's group left out."""
+        table, rows = self.tables[condition][number], self.rows[condition][number]
+        labels = np.full((len(rows), NUM_NEIGHBOURS), -1, dtype=np.int64)
+        cosines = np.full((len(rows), NUM_NEIGHBOURS), -np.inf, dtype=np.float32)
+        fold_N = table.fold[rows]
+        for fold in np.unique(fold_N):
+            bank, groups = self._bank(self.tables[CLEAN][number], int(fold), view)
+            here = np.flatnonzero(fold_N == fold)
+            own = np.array([self.group_of[table.image_id[row]] for row in rows[here]], dtype=np.int64)
+            queries = to_unit(table.embeddings_of(view)[rows[here]])
+            found = find_neighbours(queries, bank.embeddings, NUM_NEIGHBOURS, query_group_Q=own, bank_group_B=groups)
+            labels[here], cosines[here] = found.take_labels(bank.labels), found.cosine_Qk
+        return labels, cosines
+
+    def _stack(self, conditions: Sequence[str], view: str | None) -> Evidence:
+        """Rows of the conditions one below the other; without a view, without neighbours."""
+        num_models = len(self.tables[CLEAN])
+        ids = [image_id for condition in conditions for image_id in self.ids(condition)]
+        numbers = {image_id: number for number, image_id in enumerate(sorted(set(ids)))}
+        pairs = [
+            [self._neighbours(condition, number, view) for condition in conditions] if view else []
+            for number in range(num_models)
+        ]
+        parts = tuple(UNUSABLE) if list(conditions) == [UNUSABLE_CONDITION] else tuple(conditions)
+        return Evidence(
+            log_probs=tuple(
+                np.concatenate([self._log_probs(condition, number, place) for condition in conditions])
+                for number in range(num_models)
+                for place in range(len(self.tables[CLEAN][0].views))
+            ),
+            neighbour_labels=tuple(np.concatenate([labels for labels, _ in found]) for found in pairs if found),
+            neighbour_cosines=tuple(np.concatenate([cosines for _, cosines in found]) for found in pairs if found),
+            looks=np.concatenate([self.tables[condition][0].looks[self.rows[condition][0]] for condition in conditions]),
+            label_N=np.array([self.label_of[image_id] for image_id in ids], dtype=np.int64),
+            fold_N=np.array([self.fold_of[image_id] for image_id in ids], dtype=np.int64),
+            photo_N=np.array([numbers[image_id] for image_id in ids], dtype=np.int64),
+            part_N=np.concatenate([self._parts(condition, parts) for condition in conditions]),
+            parts=parts,
+        )
+
+    def _log_probs(self, condition: str, number: int, place: int) -> NDArray[np.float32]:
+        return normalize_logits(self.tables[condition][number].logits[place][self.rows[condition][number]])
+
+    def _parts(self, condition: str, parts: tuple[str, ...]) -> NDArray[np.int64]:
+        table, rows = self.tables[condition][0], self.rows[condition][0]
+        names = [table.kind[row] or condition for row in rows]
+        return np.array([parts.index(name) for name in names], dtype=np.int64)
+
+
+def _gather(first_run: Path, tables: dict[str, list[ViewTable]], conditions: list[str], views: Sequence[View]) -> _Gathered:
+    rows = {}
+    for condition, runs in tables.items():
+        places = [{key: row for row, key in enumerate(zip(t.image_id, t.kind, strict=True))} for t in runs]
+        common = sorted(set.intersection(*(set(place) for place in places)))
+        if len(common) < 2 * NUM_OUTER_FOLDS:
+            raise ArtifactError(
+                f"only {len(common)} photographs ({condition}) were held out by every run; finish more folds of each run first"
+            )
+        rows[condition] = [np.array([place[key] for key in common], dtype=np.int64) for place in places]
+    _, classes, manifest = read_run_inputs(first_run)
+    folds = load_folds(first_run / "folds.parquet", manifest.image_id)
+    fold_N = folds.fold
+    if len(np.unique(tables[CLEAN][0].fold)) < 2:  # one finished fold: its groups are dealt into parts
+        fold_N = np.unique(folds.group, return_inverse=True)[1] % NUM_OUTER_FOLDS
+    ids = manifest.image_id
+    return _Gathered(
+        tables=tables,
+        rows=rows,
+        conditions=conditions,
+        label_of=dict(zip(ids, manifest.labels(classes).tolist(), strict=True)),
+        name_of=dict(zip(ids, manifest.class_name, strict=True)),
+        group_of=dict(zip(ids, folds.group.tolist(), strict=True)),
+        fold_of=dict(zip(ids, fold_N.tolist(), strict=True)),
+    )
+
+
+def _equivalents(spec: BundleSpec, gathered: _Gathered, report: FinishReport) -> Effects:
+    """On the condition most like the test set."""
+    part = len(report.parts) - 1
+    condition = report.parts[part]
+    ids = gathered.ids(condition)
+    sizes = [len(gathered.rows[name][0]) for name in gathered.conditions]
+    start = sum(sizes[:part])
+    probs = np.exp(report.nested[start : start + sizes[part]].astype(np.float64))
+    place_of = {name: place for place, name in enumerate(spec.classes.names)}
+    columns = np.array([place_of[gathered.name_of[image_id]] for image_id in ids], dtype=np.int64)
+    return equivalent_effect(probs, columns, spec.classes.member_columns(), len(spec.classes.names), spec.frequency)

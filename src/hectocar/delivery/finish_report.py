@@ -1,0 +1,175 @@
+"""What a finish is worth, as tables for the screen and as BUNDLE/report/: report.md, calibration.png, figures.json."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from hectocar.artifacts import replace_file, write_json
+from hectocar.scoring.equivalents import PolicyEffect, effect_rows
+from hectocar.scoring.finish import Finish, Level
+from hectocar.scoring.finish_chain import Calibration, FinishReport
+from hectocar.scoring.finish_fit import Gain, LinkRow
+from hectocar.scoring.submission import EquivalentPolicy
+
+Effects = dict[EquivalentPolicy, PolicyEffect]
+_NOTE = """Nested: the link and everything before it fitted on the other folds. Change: nested, against the last link that
+was kept, ± standard error; below 0 is better. In-sample: fitted and judged on the same photographs."""
+
+
+def chain_rows(report: FinishReport) -> list[list[str]]:
+    """Every link with its nested and in-sample loss by condition."""
+    return _link_rows("link", report.chain, report.parts)
+
+
+def blend_rows(report: FinishReport) -> list[list[str]]:
+    """Ways to blend the same views, each followed by a temperature; changes against greedy selection."""
+    return _link_rows("blend", report.blends, report.parts)
+
+
+def _link_rows(what: str, links: Sequence[LinkRow], parts: Sequence[str]) -> list[list[str]]:
+    rows = [[what, *(name for part in parts for name in (part, "change", "in-sample")), "kept"]]
+    for link in links:
+        cells = [
+            cell
+            for part in parts
+            for cell in (f"{link.nested[part]:.4f}", _gain(link.gains.get(part)), f"{link.in_sample[part]:.4f}")
+        ]
+        rows.append([link.name, *cells, "yes" if link.kept else "no"])
+    return rows
+
+
+def view_rows(report: FinishReport) -> list[list[str]]:
+    """Cost and gain of each view."""
+    header = ["view", "cost", *(name for part in report.parts for name in (f"{part} alone", "with plain")), "weight"]
+    rows = [header]
+    for view in report.views:
+        cells = [cell for part in report.parts for cell in (f"{view.alone[part]:.4f}", _gain(view.with_plain[part]))]
+        rows.append([view.name, f"{view.cost:.2f}", *cells, f"{view.weight:.3f}"])
+    return rows
+
+
+def level_rows(finish: Finish) -> list[list[str]]:
+    """What ``predict --views`` chooses among."""
+    rows = [["--views", "cost", "clean", "shifted", "views"]]
+    for level in finish.levels:
+        rows.append([str(len(level.views)), f"{level.cost:.1f}", *describe_level(level), ", ".join(level.views)])
+    return rows
+
+
+def describe_level(level: Level) -> tuple[str, str]:
+    """Expected loss, clean and shifted, with standard errors."""
+    expected = level.expected
+    clean = f"{expected.clean:.4f} ± {expected.clean_error:.4f}"
+    if expected.shifted is None:
+        return clean, "-"
+    return clean, f"{expected.shifted:.4f} ± {expected.shifted_error:.4f}"
+
+
+def calibration_rows(report: FinishReport) -> list[list[str]]:
+    """ECE before and after, and what sampling alone causes."""
+    rows = [["condition", "ECE before", "ECE after", "of chance"]]
+    for part, found in report.calibration.items():
+        rows.append([part, f"{found.before.ece:.2%}", f"{found.after.ece:.2%}", f"{found.chance_ece:.2%}"])
+    return rows
+
+
+def foreign_rows(report: FinishReport) -> list[list[str]]:
+    """Cost of unusable photographs, in losses of the prior."""
+    rows = [["unusable", "without floor", "with floor"]]
+    for kind, cost in report.foreign_cost.items():
+        rows.append([kind, f"{report.foreign_cost_before[kind]:.2f}", f"{cost:.2f}"])
+    return rows
+
+
+def total_lines(report: FinishReport) -> list[str]:
+    """The whole chain against the plain mean, a line per condition."""
+    first, last = report.chain[0], report.chain[-1]
+    lines = []
+    for part in report.parts:
+        before, after, gain = first.nested[part], last.nested[part], report.total[part]
+        share = (after - before) / before
+        lines.append(f"{part}: {before:.4f} -> {after:.4f}, {share:+.1%} (difference {_gain(gain)}), nested")
+    return lines
+
+
+def report_tables(report: FinishReport, effects: Effects) -> dict[str, list[list[str]]]:
+    """Every table, by its title."""
+    return {
+        "Links of the chain": chain_rows(report),
+        "Ways to blend": blend_rows(report),
+        "Views": view_rows(report),
+        "Speed against loss": level_rows(report.finish),
+        "Calibration": calibration_rows(report),
+        "Unusable photographs, in losses of the prior": foreign_rows(report),
+        f"Equivalent classes ({report.parts[-1]})": effect_rows(effects),
+    }
+
+
+def write_report(folder: Path, report: FinishReport, effects: Effects) -> None:
+    """Writes report.md, calibration.png and figures.json."""
+    folder.mkdir(parents=True)
+    lines = ["# The finish", "", *total_lines(report), "", _NOTE, ""]
+    for title, table in report_tables(report, effects).items():
+        lines += [f"## {title}", "", *_markdown(table), ""]
+    lines += ["![Reliability, and log loss by brightness](calibration.png)", ""]
+    replace_file(folder / "report.md", lambda path: path.write_text("\n".join(lines), encoding="utf-8"))
+    figure = draw_calibration(report)
+    replace_file(folder / "calibration.png", lambda path: figure.savefig(path, format="png", dpi=110))
+    write_json(folder / "figures.json", _figures(report))
+
+
+def _markdown(table: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |" for cells in [table[0], ["---"] * len(table[0]), *table[1:]]]
+
+
+def _figures(report: FinishReport) -> dict[str, Any]:
+    def link(row: LinkRow) -> dict[str, Any]:
+        gains = {part: {"mean": gain.mean, "standard_error": gain.standard_error} for part, gain in row.gains.items()}
+        return {"name": row.name, "nested": row.nested, "in_sample": row.in_sample, "change": gains, "kept": row.kept}
+
+    return {
+        "chain": [link(row) for row in report.chain],
+        "blends": [link(row) for row in report.blends],
+        "ece": {part: {"before": c.before.ece, "after": c.after.ece, "chance": c.chance_ece} for part, c in _items(report)},
+        "unusable_cost": report.foreign_cost,
+        "unusable_cost_without_floor": report.foreign_cost_before,
+    }
+
+
+def _items(report: FinishReport) -> list[tuple[str, Calibration]]:
+    return list(report.calibration.items())
+
+
+def draw_calibration(report: FinishReport) -> Figure:
+    """Above, accuracy by confidence before and after; below, log loss by decile of brightness."""
+    parts = _items(report)
+    figure = Figure(figsize=(5.2 * len(parts), 8.0), layout="constrained")
+    axes = np.asarray(figure.subplots(2, len(parts), squeeze=False))
+    for column, (part, found) in enumerate(parts):
+        upper, lower = axes[0, column], axes[1, column]
+        upper.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+        curves = (("plain mean", found.before, "C3"), ("finished", found.after, "C0"))
+        for name, bins, colour in curves:
+            upper.plot(bins.confidence_B, bins.accuracy_B, "o-", color=colour, label=f"{name}, ECE {bins.ece:.1%}")
+        upper.set(xlabel="confidence", ylabel="share right", title=part, xlim=(0, 1), ylim=(0, 1))
+        upper.legend(loc="upper left")
+        for name, deciles, colour in (
+            ("plain mean", found.deciles_before, "C3"),
+            ("finished", found.deciles_after, "C0"),
+        ):
+            middles = [(row.low + row.high) / 2.0 for row in deciles]
+            errors = [row.standard_error for row in deciles]
+            lower.errorbar(middles, [row.mean for row in deciles], yerr=errors, fmt="o-", color=colour, capsize=3, label=name)
+        lower.set(xlabel="brightness of the photograph (decile)", ylabel="log loss")
+        lower.set_ylim(bottom=0.0)
+        lower.legend(loc="best")
+        for axis in (upper, lower):
+            axis.grid(alpha=0.3)
+    return figure
+
+
+def _gain(gain: Gain | None) -> str:
+    return "-" if gain is None else f"{gain.mean:+.4f} ± {gain.standard_error:.4f}"

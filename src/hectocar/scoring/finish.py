@@ -1,0 +1,207 @@
+"""The finish: what turns the answers of networks, views and neighbours into honest probabilities. Fitted in finish_fit.py.
+
+Shapes: N photographs, G trained classes, K looks. Sources are (N, G) log probabilities, one per model and view, models
+outside: model 0 view 0, model 0 view 1, ... A model is a run; the answers of its folds are averaged before they come here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hectocar.errors import ArtifactError
+from hectocar.scoring.blend import Blend
+from hectocar.scoring.calibrate import Temperature, VectorScaling
+from hectocar.scoring.floor import Floor
+from hectocar.scoring.metrics import log_softmax
+from hectocar.scoring.neighbours import NeighbourModel
+
+Floats = NDArray[np.float64]
+DOUBT_NAMES = ("confidence", "agreement", "nearest", "brightness", "sharpness")
+"""What the floor looks at: log odds of the best class, log odds that the sources give it on average, cosine of the nearest
+neighbour, distance from the training brightness, log sharpness."""
+_MIN_PROB = 1e-12
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What is known about N photographs before the finish."""
+
+    log_probs: Sequence[NDArray[Any]]
+    """(N, G) each."""
+    neighbour_probs: NDArray[np.float64]
+    """(N, G) votes of the neighbours, averaged over the models."""
+    nearest: NDArray[np.float64]
+    """(N,) cosine of the nearest neighbour, averaged over the models."""
+    looks: NDArray[np.float32]
+    """(N, K)."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Nested estimates: fitted on the other folds, one network per photograph."""
+
+    clean: float
+    clean_error: float
+    """Standard error."""
+    shifted: float | None
+    shifted_error: float | None
+
+
+@dataclass(frozen=True)
+class Level:
+    """One choice of views, and what was fitted for it. A part that did not earn its place is None."""
+
+    views: tuple[str, ...]
+    cost: float
+    """Work of a photograph, in plain views of one network."""
+    expected: Expected
+    blend: Blend
+    temperature: Temperature
+    mix: Blend | None
+    """Networks and neighbours."""
+    mix_temperature: Temperature | None
+    vector: VectorScaling | None
+    floor: Floor
+
+    def apply(self, sources: Sequence[NDArray[Any]], known: Sources, prior_G: ArrayLike, brightness: float) -> Floats:
+        """(N, G) probabilities; rows sum to 1.
+
+        Args:
+            sources: Of this level's views, (N, G) each.
+            known: Neighbours and looks.
+            prior_G: Share of each class in training.
+            brightness: Mean luma of the training photographs.
+        """
+        log_probs = self.temperature.apply(self.blend.apply(sources), known.looks if self.temperature.slopes else None)
+        if self.mix is not None and self.mix_temperature is not None:
+            mixed = self.mix.apply([log_probs, np.log(np.maximum(known.neighbour_probs, _MIN_PROB))])
+            log_probs = self.mix_temperature.apply(mixed)
+        if self.vector is not None:
+            log_probs = self.vector.apply(log_probs)
+        doubts = doubt_features(log_probs, sources, known, brightness)
+        return self.floor.apply(np.exp(log_probs), doubts, np.asarray(prior_G, dtype=np.float64))
+
+    def to_json(self) -> dict[str, Any]:
+        parts = {name: getattr(self, name) for name in _PARTS}
+        return {
+            "views": list(self.views),
+            "cost": self.cost,
+            "expected": asdict(self.expected),
+            **{name: None if part is None else part.to_json() for name, part in parts.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> "Level":
+        """Raises ArtifactError where something is missing or wrong."""
+        try:
+            parts: dict[str, Any] = {
+                name: None if data[name] is None else kind.from_json(data[name]) for name, kind in _PARTS.items()
+            }
+            figures: dict[str, Any] = {name: _number(data["expected"][name]) for name in Expected.__dataclass_fields__}
+            if any(parts[name] is None for name in ("blend", "temperature", "floor")):
+                raise ValueError("blend, temperature and floor are needed")
+            expected = Expected(**figures)
+            return cls(views=tuple(map(str, data["views"])), cost=float(data["cost"]), expected=expected, **parts)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"finish: damaged level ({type(error).__name__}: {error})") from error
+
+
+_PARTS: dict[str, Any] = {
+    "blend": Blend,
+    "temperature": Temperature,
+    "mix": Blend,
+    "mix_temperature": Temperature,
+    "vector": VectorScaling,
+    "floor": Floor,
+}
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Everything that was fitted on out-of-fold predictions: levels by their number of views, the fewest first."""
+
+    levels: tuple[Level, ...]
+    neighbours: NeighbourModel
+    brightness: float
+    """Mean luma (0 to 255) of the training photographs, up to which bright views brighten."""
+
+    def choose(self, num_views: int | None) -> Level:
+        """The level with so many views at most; None takes the largest."""
+        if num_views is None:
+            return self.levels[-1]
+        fitting = [level for level in self.levels if len(level.views) <= num_views]
+        return fitting[-1] if fitting else self.levels[0]
+
+    def check(self, num_models: int, num_classes: int, where: str) -> None:
+        """Raises ArtifactError where it was not fitted for these models and classes."""
+        counts = [len(level.views) for level in self.levels]
+        if not self.levels or counts != sorted(set(counts)) or counts[0] < 1:
+            raise ArtifactError(f"{where}: finish: levels have {counts} views; allowed: one level or more, rising from 1 view")
+        for level in self.levels:
+            if len(level.blend.weights) != num_models * len(level.views):
+                raise ArtifactError(
+                    f"{where}: finish: a level has {len(level.blend.weights)} weights; allowed: {num_models} models x "
+                    f"{len(level.views)} views"
+                )
+            if level.vector is not None and len(level.vector.bias) != num_classes:
+                raise ArtifactError(f"{where}: finish: {len(level.vector.bias)} biases; allowed: {num_classes}, one a class")
+            if (level.mix is None) != (level.mix_temperature is None) or (level.mix and len(level.mix.weights) != 2):
+                raise ArtifactError(f"{where}: finish: neighbours are mixed in by two weights and a temperature, or not at all")
+        if not 0.0 <= self.brightness <= 255.0:
+            raise ArtifactError(f"{where}: finish: brightness is {self.brightness}; allowed: 0 to 255")
+
+    def to_json(self) -> dict[str, Any]:
+        levels = [level.to_json() for level in self.levels]
+        return {"levels": levels, "neighbours": self.neighbours.to_json(), "brightness": self.brightness}
+
+    @classmethod
+    def from_json(cls, data: Any) -> "Finish":
+        """Raises ArtifactError where something is missing or wrong."""
+        try:
+            levels = tuple(Level.from_json(level) for level in data["levels"])
+            return cls(levels, NeighbourModel.from_json(data["neighbours"]), float(data["brightness"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"finish: damaged ({type(error).__name__}: {error})") from error
+
+
+def doubt_features(
+    log_probs_NG: ArrayLike, sources: Sequence[NDArray[Any]], known: Sources, brightness: float
+) -> NDArray[np.float64]:
+    """(N, 5) signs that a photograph is unlike any seen, see ``DOUBT_NAMES``."""
+    log_probs = np.asarray(log_probs_NG, dtype=np.float64)
+    rows, best = np.arange(len(log_probs)), log_probs.argmax(axis=1)
+    own = np.mean([np.exp(np.asarray(source)[rows, best], dtype=np.float64) for source in sources], axis=0)
+    looks = known.looks.astype(np.float64)
+    columns = [
+        _log_odds(np.exp(log_probs[rows, best])),
+        _log_odds(own),
+        known.nearest,
+        np.abs(looks[:, 0] - brightness),
+        np.log(np.maximum(looks[:, 1], 1e-3)),
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _log_odds(prob_N: Floats) -> Floats:
+    clipped = np.clip(prob_N, 1e-6, 1.0 - 1e-6)
+    result: Floats = np.log(clipped) - np.log1p(-clipped)
+    return result
+
+
+def normalize_logits(logits_NG: ArrayLike) -> NDArray[np.float32]:
+    """Log probabilities in float32: what sources are kept as."""
+    return log_softmax(logits_NG).astype(np.float32)
+
+
+def average_folds(log_probs: Sequence[NDArray[Any]]) -> Floats:
+    """Log probabilities of the geometric mean of the folds, which beats the arithmetic on log loss."""
+    if len(log_probs) == 1:
+        return np.asarray(log_probs[0], dtype=np.float64)
+    return log_softmax(np.mean([np.asarray(part, dtype=np.float64) for part in log_probs], axis=0))
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

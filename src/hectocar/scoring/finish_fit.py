@@ -1,0 +1,354 @@
+"""Fits the finish on out-of-fold answers, link by link, and estimates each link on folds that it was not fitted on.
+
+Every link is fitted once per outer fold on the other folds (the nested estimate) and once on all (what is delivered, and the
+in-sample estimate). A link stays where its nested gain is more than its standard error. Photographs seen in two conditions
+count as one in every standard error.
+Shapes: N rows (a photograph under a condition), U unusable rows, G trained classes, R models, V views.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hectocar.scoring.blend import Blend, fit_blend, select_greedily
+from hectocar.scoring.calibrate import Temperature, VectorScaling, choose_shrinkage, fit_temperature, fit_vector_scaling
+from hectocar.scoring.finish import Level, Sources, doubt_features
+from hectocar.scoring.floor import Floor, fit_floor, foreign_cost_per_row
+from hectocar.scoring.metrics import paired_bootstrap
+from hectocar.scoring.neighbours import NeighbourModel, fit_neighbours
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+MAX_FIT_ROWS = 6000
+"""Rows that weights of a blend are fitted on; a few dozen weights need no more."""
+SHRINKAGES = (10.0, 30.0, 100.0, 300.0)
+SHRINKAGE_ROWS = 4000
+"""The penalty is by row, so what suits a part of the rows suits them all."""
+FOREIGN_SHARES = (0.003, 0.01, 0.03, 0.1)
+"""Shares of unusable photographs that the floor is fitted for: the smallest that keeps each kind affordable is taken."""
+AFFORDABLE = 1.3
+"""Cost of an unusable photograph, in losses of the prior, that the fit aims at; the promise is 1.5."""
+_MIN_PROB = 1e-12
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Out-of-fold answers; rows of several conditions lie one below the other."""
+
+    log_probs: tuple[NDArray[np.float32], ...]
+    """R x V tables (N, G), models outside."""
+    neighbour_labels: tuple[Ints, ...]
+    """R tables (N, k): classes of the nearest photographs in the space of the fold's own network; -1 for none."""
+    neighbour_cosines: tuple[NDArray[np.float32], ...]
+    looks: NDArray[np.float32]
+    label_N: Ints
+    """For unusable rows it means nothing."""
+    fold_N: Ints
+    photo_N: Ints
+    """The same number for the same photograph under another condition."""
+    part_N: Ints
+    """Place in ``parts``."""
+    parts: tuple[str, ...]
+    """Conditions, or kinds of unusable photographs."""
+
+    def take(self, sources: Sequence[int]) -> "Evidence":
+        """With some of the tables only."""
+        return _replace(self, log_probs=tuple(self.log_probs[place] for place in sources))
+
+
+def _replace(evidence: Evidence, **changes: Any) -> Evidence:
+    return Evidence(**{**evidence.__dict__, **changes})
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Nested loss minus that of the link before, negative is better, with its standard error."""
+
+    mean: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class LinkRow:
+    """A link of the chain, or a way to blend: its losses by condition, and what it changed."""
+
+    name: str
+    nested: dict[str, float]
+    in_sample: dict[str, float]
+    gains: dict[str, Gain] = field(default_factory=dict)
+    """By condition, against the link before."""
+    kept: bool = True
+
+
+@dataclass
+class State:
+    """The chain so far, fitted on some rows."""
+
+    train: Ints
+    held: Ints
+    real: NDArray[np.float32]
+    foreign: NDArray[np.float32]
+    foreign_train: Ints
+
+
+Fit = Callable[[State], Any]
+Apply = Callable[[Any, NDArray[np.float32], Evidence], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ChainFit:
+    """What came out of fitting one level."""
+
+    level: Level
+    rows: list[LinkRow]
+    nested_NG: NDArray[np.float32]
+    """Nested log probabilities of each row."""
+    neighbours: NeighbourModel
+    shrinkage: float | None
+    foreign_cost: dict[str, float]
+    """Mean cost of each kind of unusable photograph, in losses of the prior, by a floor that has not seen the kind."""
+    foreign_cost_before: dict[str, float]
+    """The same without a floor."""
+    total: dict[str, Gain]
+    """By condition: the whole chain against the plain mean."""
+
+
+class ChainFitter:
+    """Fits chains on one body of evidence."""
+
+    def __init__(
+        self, evidence: Evidence, foreign: Evidence, prior_G: NDArray[np.float64], num_models: int, brightness: float
+    ) -> None:
+        self.evidence, self.foreign, self.prior_G = evidence, foreign, prior_G
+        self.num_models, self.brightness = num_models, brightness
+        self.num_views = len(evidence.log_probs) // num_models
+        self.folds = [int(fold) for fold in np.unique(evidence.fold_N)]
+
+    # --- the parts that a link needs -------------------------------------------------------------------------------
+
+    def start(self, log_probs: Sequence[NDArray[Any]], foreign: Sequence[NDArray[Any]]) -> list[State]:
+        """States before the first link: one per outer fold, and one fitted and judged on everything."""
+        everyone, everyone_foreign = np.arange(len(self.evidence.label_N)), np.arange(len(self.foreign.label_N))
+        mean, mean_foreign = arithmetic_mean(log_probs), arithmetic_mean(foreign)
+        states = [
+            State(
+                np.flatnonzero(self.evidence.fold_N != fold), np.flatnonzero(self.evidence.fold_N == fold), mean, mean_foreign,
+                np.flatnonzero(self.foreign.fold_N != fold),
+            )
+            for fold in self.folds
+        ]  # fmt: skip
+        return [*states, State(everyone, everyone, mean, mean_foreign, everyone_foreign)]
+
+    def advance(self, states: list[State], fit: Fit, apply: Apply) -> tuple[list[Any], list[State]]:
+        """Fits a link in each state and applies it."""
+        models, after = [], []
+        for state in states:
+            model = fit(state)
+            real = apply(model, state.real, self.evidence).astype(np.float32)
+            foreign = apply(model, state.foreign, self.foreign).astype(np.float32)
+            models.append(model)
+            after.append(State(state.train, state.held, real, foreign, state.foreign_train))
+        return models, after
+
+    def losses(self, states: list[State]) -> tuple[Floats, Floats]:
+        """Nested and in-sample loss of each row."""
+        rows, label_N = np.arange(len(self.evidence.label_N)), self.evidence.label_N
+        nested = np.empty(len(rows))
+        for state in states[:-1]:
+            nested[state.held] = -state.real[state.held, label_N[state.held]]
+        return nested, -states[-1].real[rows, label_N].astype(np.float64)
+
+    def nested_table(self, states: list[State]) -> NDArray[np.float32]:
+        """Each row by the state that was not fitted on it."""
+        table = np.empty_like(states[0].real)
+        for state in states[:-1]:
+            table[state.held] = state.real[state.held]
+        return table
+
+    def describe(self, name: str, states: list[State], before: Floats | None, kept: bool = True) -> LinkRow:
+        """A row of the table, with gains by condition over the loss before."""
+        nested, in_sample = self.losses(states)
+        gains = {}
+        for place, part in enumerate(self.evidence.parts):
+            rows = self.evidence.part_N == place
+            if before is not None:
+                difference = paired_bootstrap(nested[rows], before[rows], num_resamples=2000)
+                gains[part] = Gain(difference.mean, difference.standard_error)
+        return LinkRow(name, self._by_part(nested), self._by_part(in_sample), gains, kept)
+
+    def _by_part(self, loss_N: Floats) -> dict[str, float]:
+        return {part: float(loss_N[self.evidence.part_N == place].mean()) for place, part in enumerate(self.evidence.parts)}
+
+    def pays(self, states: list[State], before: list[State]) -> bool:
+        """Whether the nested gain over all conditions is more than its standard error, photograph by photograph."""
+        change = self.losses(states)[0] - self.losses(before)[0]
+        _, place = np.unique(self.evidence.photo_N, return_inverse=True)
+        per_photo = np.bincount(place, weights=change) / np.bincount(place)
+        return bool(-per_photo.mean() > per_photo.std(ddof=1) / np.sqrt(len(per_photo)))
+
+    def votes(self, model: NeighbourModel, evidence: Evidence) -> Floats:
+        """(N, G) votes of the neighbours, averaged over the models."""
+        pairs = zip(evidence.neighbour_labels, evidence.neighbour_cosines, strict=True)
+        result: Floats = np.mean([model.apply(labels, cosines, self.prior_G) for labels, cosines in pairs], axis=0)
+        return result
+
+    # --- the links --------------------------------------------------------------------------------------------------
+
+    def blend_views(self, states: list[State], power: float | None) -> tuple[list[Any], list[State]]:
+        """Weights over all sources, a power mean."""
+
+        def fit(state: State) -> Blend:
+            rows = thin_rows(state.train)
+            return fit_blend([table[rows] for table in self.evidence.log_probs], self.evidence.label_N[rows], power=power)
+
+        return self.advance(states, fit, lambda blend, _, side: blend.apply(side.log_probs))
+
+    def blend_greedily(self, states: list[State]) -> tuple[list[Any], list[State]]:
+        """The baseline: greedy ensemble selection."""
+
+        def fit(state: State) -> Blend:
+            rows = thin_rows(state.train)
+            return select_greedily([table[rows] for table in self.evidence.log_probs], self.evidence.label_N[rows])
+
+        return self.advance(states, fit, lambda blend, _, side: blend.apply(side.log_probs))
+
+    def set_temperature(self, states: list[State], looks: Sequence[int] = ()) -> tuple[list[Any], list[State]]:
+        """One temperature, or one by some of the looks."""
+        columns = list(looks)
+
+        def fit(state: State) -> Temperature:
+            features = self.evidence.looks[state.train][:, columns] if columns else None
+            return fit_temperature(state.real[state.train], self.evidence.label_N[state.train], features)
+
+        return self.advance(
+            states, fit, lambda model, table, side: model.apply(table, side.looks[:, columns] if columns else None)
+        )
+
+    def mix_neighbours(self, states: list[State]) -> tuple[list[Any], list[State]]:
+        """Neighbours' votes, mixed in by a power mean, and the temperature after it."""
+        label_N = self.evidence.label_N
+
+        def fit(state: State) -> tuple[NeighbourModel, Blend, Temperature]:
+            model = self.fit_votes(state.train)
+            rows = thin_rows(state.train)
+            votes = _log(self.votes(model, _rows(self.evidence, rows)))
+            mix = fit_blend([state.real[rows], votes], label_N[rows], power=None)
+            return model, mix, fit_temperature(mix.apply([state.real[rows], votes]), label_N[rows])
+
+        def apply(fitted: Any, table: NDArray[np.float32], side: Evidence) -> NDArray[Any]:
+            model, mix, temperature = fitted
+            return temperature.apply(mix.apply([table, _log(self.votes(model, side))]))  # type: ignore[no-any-return]
+
+        return self.advance(states, fit, apply)
+
+    def fit_votes(self, rows: Ints) -> NeighbourModel:
+        """k, temperature and smoothing that predict the rows best from their neighbours alone."""
+        labels = np.concatenate([table[rows] for table in self.evidence.neighbour_labels])
+        cosines = np.concatenate([table[rows] for table in self.evidence.neighbour_cosines])
+        label_Q = np.tile(self.evidence.label_N[rows], self.num_models)
+        return fit_neighbours(labels, cosines, label_Q, self.prior_G)
+
+    def scale_classes(self, states: list[State], shrinkage: float | None = None) -> tuple[list[Any], list[State]]:
+        """A scale and a bias per class, shrunk by as much as the other folds call for; models are (shrinkage, scaling)."""
+        label_N, fold_N = self.evidence.label_N, self.evidence.fold_N
+
+        def fit(state: State) -> tuple[float, VectorScaling]:
+            chosen = shrinkage
+            if chosen is None:
+                rows = thin_rows(state.train, SHRINKAGE_ROWS)
+                inner_N = fold_N[rows] if len(np.unique(fold_N[rows])) > 1 else self.evidence.photo_N[rows] % 2
+                chosen = choose_shrinkage(state.real[rows], label_N[rows], inner_N, SHRINKAGES)
+            return chosen, fit_vector_scaling(state.real[state.train], label_N[state.train], shrinkage=chosen)
+
+        return self.advance(states, fit, lambda model, table, _: model[1].apply(table))
+
+    def lay_floor(self, states: list[State]) -> tuple[list[Any], list[State]]:
+        """Mixes in the prior where a photograph is unlike those seen."""
+
+        def fit(state: State) -> Floor:
+            return self._fit_floor(state, state.foreign_train)
+
+        def apply(floor: Floor, table: NDArray[np.float32], side: Evidence) -> NDArray[Any]:
+            return _log(floor.apply(np.exp(table.astype(np.float64)), self._doubts(table, side), self.prior_G))
+
+        return self.advance(states, fit, apply)
+
+    def _doubts(self, table: NDArray[np.float32], side: Evidence) -> Floats:
+        nearest = np.mean([cosines[:, 0] for cosines in side.neighbour_cosines], axis=0)
+        known = Sources(side.log_probs, np.empty(0), np.maximum(nearest, -1.0), side.looks)
+        return doubt_features(table, side.log_probs, known, self.brightness)
+
+    def _fit_floor(self, state: State, foreign_rows: Ints) -> Floor:
+        real, side = state.real[state.train], _rows(self.evidence, state.train)
+        foreign, foreign_side = state.foreign[foreign_rows], _rows(self.foreign, foreign_rows)
+        doubts, foreign_doubts = self._doubts(real, side), self._doubts(foreign, foreign_side)
+        probs, foreign_probs = np.exp(real.astype(np.float64)), np.exp(foreign.astype(np.float64))
+        allowed = AFFORDABLE * self.prior_loss
+        for share in FOREIGN_SHARES:
+            floor = fit_floor(
+                probs, side.label_N, doubts, foreign_probs, foreign_doubts, self.prior_G, foreign_share=share
+            )  # fmt: skip
+            cost_U = foreign_cost_per_row(floor.apply(foreign_probs, foreign_doubts, self.prior_G), self.prior_G)
+            if max(cost_U[foreign_side.part_N == part].mean() for part in np.unique(foreign_side.part_N)) <= allowed:
+                break
+        return floor
+
+    @property
+    def prior_loss(self) -> float:
+        """Loss of the prior on photographs whose classes come as in training."""
+        shares = self.prior_G[self.prior_G > 0.0]
+        return float(-(shares * np.log(shares)).sum())
+
+    def foreign_costs(self, state: State) -> dict[str, float]:
+        """By kind, in losses of the prior: what it costs under a floor that was fitted without that kind."""
+        costs = {}
+        for place, kind in enumerate(self.foreign.parts):
+            others = state.foreign_train[self.foreign.part_N[state.foreign_train] != place]
+            floor = self._fit_floor(state, others)
+            rows = np.flatnonzero(self.foreign.part_N == place)
+            table, side = state.foreign[rows], _rows(self.foreign, rows)
+            probs = floor.apply(np.exp(table.astype(np.float64)), self._doubts(table, side), self.prior_G)
+            costs[kind] = float(foreign_cost_per_row(probs, self.prior_G).mean() / self.prior_loss)
+        return costs
+
+    def costs_by_kind(self, foreign_UG: NDArray[np.float32]) -> dict[str, float]:
+        """By kind, in losses of the prior: what these log probabilities cost."""
+        cost_U = foreign_cost_per_row(np.exp(foreign_UG.astype(np.float64)), self.prior_G) / self.prior_loss
+        return {kind: float(cost_U[self.foreign.part_N == place].mean()) for place, kind in enumerate(self.foreign.parts)}
+
+
+def arithmetic_mean(log_probs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    """Log of the mean of the probabilities."""
+    if len(log_probs) == 1:
+        return log_probs[0].astype(np.float32)
+    mean = np.exp(log_probs[0].astype(np.float64))
+    for table in log_probs[1:]:
+        mean += np.exp(table.astype(np.float64))
+    return _log(mean / len(log_probs)).astype(np.float32)
+
+
+def _rows(evidence: Evidence, rows: Ints) -> Evidence:
+    return _replace(
+        evidence,
+        log_probs=tuple(table[rows] for table in evidence.log_probs),
+        neighbour_labels=tuple(table[rows] for table in evidence.neighbour_labels),
+        neighbour_cosines=tuple(table[rows] for table in evidence.neighbour_cosines),
+        looks=evidence.looks[rows],
+        label_N=evidence.label_N[rows],
+        fold_N=evidence.fold_N[rows],
+        photo_N=evidence.photo_N[rows],
+        part_N=evidence.part_N[rows],
+    )
+
+
+def thin_rows(rows: Ints, most: int = MAX_FIT_ROWS) -> Ints:
+    """At most so many of the rows, evenly spread."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+
+
+def _log(probs: NDArray[Any]) -> Floats:
+    result: Floats = np.log(np.maximum(np.asarray(probs, dtype=np.float64), _MIN_PROB))
+    return result

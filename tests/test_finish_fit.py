@@ -1,0 +1,203 @@
+"""Laws of the finish on made-up evidence: planted effects are found, useless links are left out, nothing is leaked."""
+
+import json
+
+import numpy as np
+import pytest
+
+from hectocar.errors import ArtifactError
+from hectocar.progress import NoProgress
+from hectocar.scoring.finish import Finish, Sources, average_folds, normalize_logits
+from hectocar.scoring.finish_chain import FinishReport, fit_finish, order_views
+from hectocar.scoring.finish_fit import ChainFitter, Evidence
+from hectocar.scoring.metrics import log_softmax
+
+NUM_CLASSES, NUM_FOLDS, NUM_PHOTOS, K = 6, 3, 360, 10
+PRIOR = np.full(NUM_CLASSES, 1 / NUM_CLASSES)
+VIEWS = ("plain", "mirror", "junk")
+
+
+def make_evidence(
+    seed: int, parts: tuple[str, ...], *, overconfidence: float = 3.0, neighbours: float = 0.6, foreign: bool = False
+) -> Evidence:
+    """Logits with signal and noise, multiplied by the overconfidence; the third view is noise only.
+
+    A share of the neighbours has the right class. Unusable rows are sure of a random class, far from everything.
+    """
+    rng = np.random.default_rng(seed)
+    label = rng.integers(0, NUM_CLASSES, NUM_PHOTOS)
+    rows = np.tile(np.arange(NUM_PHOTOS), len(parts))
+    label_N = label[rows]
+    signal = 0.0 if foreign else 2.0 * np.eye(NUM_CLASSES)[label_N]
+    tables = []
+    for view in VIEWS:
+        noise = rng.normal(0.0, 1.2, (len(rows), NUM_CLASSES))
+        logits = noise if view == "junk" else signal + noise + (3.0 * np.eye(NUM_CLASSES)[0] if foreign else 0.0)
+        tables.append(normalize_logits(overconfidence * logits))
+    right = rng.random((len(rows), K)) < (0.0 if foreign else neighbours)
+    labels = np.where(right, label_N[:, None], rng.integers(0, NUM_CLASSES, (len(rows), K)))
+    cosines = -np.sort(-rng.uniform(0.5, 0.9, (len(rows), K)) + (0.4 if foreign else 0.0), axis=1).astype(np.float32)
+    looks = np.stack([rng.uniform(60, 160, len(rows)), rng.uniform(0.2, 0.8, len(rows))], axis=1).astype(np.float32)
+    part_N = np.repeat(np.arange(len(parts)), NUM_PHOTOS)
+    return Evidence(tuple(tables), (labels,), (cosines,), looks, label_N, rows % NUM_FOLDS, rows, part_N, parts)
+
+
+def fit(evidence: Evidence, foreign: Evidence) -> FinishReport:
+    order = order_views(evidence, len(VIEWS), 1, [0])
+    return fit_finish(
+        evidence, foreign, views=VIEWS, costs=[1.0, 1.0, 1.0], order=order, num_models=1, prior_G=PRIOR, brightness=110.0,
+        progress=NoProgress(),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def evidence() -> Evidence:
+    return make_evidence(1, ("clean", "shifted"))
+
+
+@pytest.fixture(scope="module")
+def foreign() -> Evidence:
+    return make_evidence(2, ("dark", "noise"), foreign=True)
+
+
+@pytest.fixture(scope="module")
+def report(evidence: Evidence, foreign: Evidence) -> FinishReport:
+    return fit(evidence, foreign)
+
+
+def known_of(evidence: Evidence, finish: Finish) -> Sources:
+    votes = finish.neighbours.apply(evidence.neighbour_labels[0], evidence.neighbour_cosines[0], PRIOR)
+    return Sources(evidence.log_probs, votes, evidence.neighbour_cosines[0][:, 0], evidence.looks)
+
+
+def apply(finish: Finish, evidence: Evidence) -> np.ndarray:
+    level = finish.choose(None)
+    sources = [evidence.log_probs[VIEWS.index(view)] for view in level.views]
+    return level.apply(sources, known_of(evidence, finish), PRIOR, finish.brightness)
+
+
+def test_every_planted_gain_is_found(report: FinishReport) -> None:
+    """Overconfidence, a second view and neighbours that know something: each link lowers the nested loss and is kept."""
+    rows = {row.name: row for row in report.chain}
+    for name in ("views, fitted weights", "neighbours"):
+        assert rows[name].kept, name
+        assert all(gain.mean < -2 * gain.standard_error for gain in rows[name].gains.values()), name
+    assert all(gain.mean < -5 * gain.standard_error for gain in report.total.values())
+    assert report.finish.choose(None).views == ("plain", "mirror")
+
+
+def test_calibration_is_mended(report: FinishReport) -> None:
+    """The ECE falls to what sampling alone causes, nearly."""
+    for found in report.calibration.values():
+        assert found.before.ece > 0.1
+        assert found.after.ece < found.chance_ece + 0.03
+
+
+def test_useless_neighbours_are_left_out(foreign: Evidence) -> None:
+    """Neighbours of random classes do not pay: the link's row says no, and the delivered level has none."""
+    report = fit(make_evidence(3, ("clean",), neighbours=0.0), foreign)
+    assert not {row.name: row for row in report.chain}["neighbours"].kept
+    assert report.finish.choose(None).mix is None
+    assert report.finish.choose(None).expected.shifted is None
+
+
+def test_looks_that_say_nothing_do_not_steer_the_temperature(report: FinishReport) -> None:
+    """Brightness and sharpness were drawn at random here: no temperature by them is kept."""
+    assert not any(row.kept for row in report.chain if row.name.startswith("temperature by"))
+    assert report.finish.choose(None).temperature.slopes == ()
+
+
+def test_unusable_photographs_become_affordable(report: FinishReport) -> None:
+    """Sure of a random class they cost far more than the prior without a floor, and at most half more with it."""
+    assert max(report.foreign_cost_before.values()) > 2.0
+    assert max(report.foreign_cost.values()) < 1.5
+
+
+def test_probabilities_are_probabilities(report: FinishReport, evidence: Evidence, foreign: Evidence) -> None:
+    """Whatever comes in, rows are in [0, 1] and sum to 1."""
+    for rows in (evidence, foreign):
+        probs = apply(report.finish, rows)
+        assert probs.min() >= 0.0
+        assert probs.max() <= 1.0
+        np.testing.assert_allclose(probs.sum(axis=1), 1.0, rtol=0.0, atol=1e-12)
+
+
+def test_the_nested_estimate_of_a_fold_does_not_see_its_labels(evidence: Evidence, foreign: Evidence) -> None:
+    """Other labels in one fold change the nested answers of the other folds, and none of its own."""
+    fold = evidence.fold_N == 1
+    wrong = np.where(fold, (evidence.label_N + 1) % NUM_CLASSES, evidence.label_N)
+    changed = Evidence(**{**evidence.__dict__, "label_N": wrong})
+
+    def nested(rows: Evidence) -> np.ndarray:
+        fitter = ChainFitter(rows, foreign, PRIOR, 1, 110.0)
+        _, states = fitter.blend_views(fitter.start(rows.log_probs[:1], foreign.log_probs[:1]), None)
+        for link in (fitter.set_temperature, fitter.mix_neighbours, fitter.scale_classes, fitter.lay_floor):
+            _, states = link(states)
+        return fitter.nested_table(states)
+
+    before, after = nested(evidence), nested(changed)
+    assert np.array_equal(before[fold], after[fold])
+    assert not np.array_equal(before[~fold], after[~fold])
+
+
+def test_in_sample_equals_what_is_delivered(report: FinishReport, evidence: Evidence) -> None:
+    """The last row's in-sample loss is that of the delivered finish on the same rows."""
+    probs = apply(report.finish, evidence)
+    loss_N = -np.log(probs[np.arange(len(probs)), evidence.label_N])
+    for place, part in enumerate(evidence.parts):
+        assert loss_N[evidence.part_N == place].mean() == pytest.approx(report.chain[-1].in_sample[part], abs=1e-5)
+
+
+def test_permuting_photographs_permutes_the_answer(report: FinishReport, evidence: Evidence) -> None:
+    """A row's answer does not depend on its company."""
+    order = np.random.default_rng(0).permutation(len(evidence.label_N))
+    mixed = Evidence(
+        tuple(table[order] for table in evidence.log_probs), (evidence.neighbour_labels[0][order],),
+        (evidence.neighbour_cosines[0][order],), evidence.looks[order], evidence.label_N[order], evidence.fold_N[order],
+        evidence.photo_N[order], evidence.part_N[order], evidence.parts,
+    )  # fmt: skip
+    np.testing.assert_allclose(apply(report.finish, mixed), apply(report.finish, evidence)[order], rtol=1e-12)
+
+
+def test_permuting_classes_permutes_the_answer(report: FinishReport, evidence: Evidence, foreign: Evidence) -> None:
+    """The chain fitted with the classes in another order gives the same columns in that order."""
+    order = np.random.default_rng(1).permutation(NUM_CLASSES)
+    place = np.argsort(order)
+
+    def permute(rows: Evidence) -> Evidence:
+        tables = tuple(np.ascontiguousarray(table[:, order]) for table in rows.log_probs)
+        labels = (place[rows.neighbour_labels[0]],)
+        return Evidence(**{**rows.__dict__, "log_probs": tables, "neighbour_labels": labels, "label_N": place[rows.label_N]})
+
+    again = fit(permute(evidence), permute(foreign))
+    np.testing.assert_allclose(
+        apply(again.finish, permute(evidence)), apply(report.finish, evidence)[:, order], rtol=2e-3, atol=2e-5
+    )
+
+
+def test_the_finish_survives_its_file(report: FinishReport, evidence: Evidence) -> None:
+    """Through JSON and back, the answers are the same to the last bit; damage is refused."""
+    tree = json.loads(json.dumps(report.finish.to_json()))
+    assert np.array_equal(apply(Finish.from_json(tree), evidence), apply(report.finish, evidence))
+    Finish.from_json(tree).check(1, NUM_CLASSES, "bundle.json")
+    for name, value in (("levels", []), ("levels", [{}]), ("neighbours", {}), ("brightness", "dark"), ("brightness", 999.0)):
+        with pytest.raises(ArtifactError):
+            Finish.from_json({**tree, name: value}).check(1, NUM_CLASSES, "bundle.json")
+    with pytest.raises(ArtifactError, match="2 models x"):
+        Finish.from_json(tree).check(2, NUM_CLASSES, "bundle.json")
+
+
+def test_fewer_views_choose_a_smaller_level(report: FinishReport) -> None:
+    """`--views 1` takes the level with one view, more than there are takes the largest."""
+    assert [len(level.views) for level in report.finish.levels] == [1, 2]
+    assert len(report.finish.choose(1).views) == 1
+    assert report.finish.choose(99) is report.finish.levels[-1]
+
+
+def test_folds_are_averaged_geometrically() -> None:
+    """The mean of logs, normalised; one fold stays what it is."""
+    rng = np.random.default_rng(0)
+    tables = [log_softmax(rng.normal(size=(5, 4))) for _ in range(3)]
+    slow = np.exp(np.mean(tables, axis=0))
+    np.testing.assert_allclose(np.exp(average_folds(tables)), slow / slow.sum(axis=1, keepdims=True), rtol=1e-12)
+    assert np.array_equal(average_folds(tables[:1]), tables[0])
