@@ -7,9 +7,10 @@ import pytest
 
 from hectocar.errors import ArtifactError
 from hectocar.progress import NoProgress
-from hectocar.scoring.finish import Finish, Sources, average_folds, normalize_logits
+from hectocar.scoring.finish import Finish, Known, average_folds, measure_closeness, normalize_logits
 from hectocar.scoring.finish_chain import FinishReport, fit_finish, order_views
-from hectocar.scoring.finish_fit import ChainFitter, Evidence
+from hectocar.scoring.finish_evidence import Evidence
+from hectocar.scoring.finish_fit import ChainFitter, Choice
 from hectocar.scoring.metrics import log_softmax
 
 NUM_CLASSES, NUM_FOLDS, NUM_PHOTOS, K = 6, 3, 360, 10
@@ -65,9 +66,9 @@ def report(evidence: Evidence, foreign: Evidence) -> FinishReport:
     return fit(evidence, foreign)
 
 
-def known_of(evidence: Evidence, finish: Finish) -> Sources:
+def known_of(evidence: Evidence, finish: Finish) -> Known:
     votes = finish.neighbours.apply(evidence.neighbour_labels[0], evidence.neighbour_cosines[0], PRIOR)
-    return Sources(evidence.log_probs, votes, evidence.neighbour_cosines[0][:, 0], evidence.looks)
+    return Known(votes, measure_closeness(evidence.neighbour_cosines[0]), evidence.looks)
 
 
 def apply(finish: Finish, evidence: Evidence) -> np.ndarray:
@@ -131,8 +132,10 @@ def test_the_nested_estimate_of_a_fold_does_not_see_its_labels(evidence: Evidenc
     def nested(rows: Evidence) -> np.ndarray:
         fitter = ChainFitter(rows, foreign, PRIOR, 1, 110.0)
         _, states = fitter.blend_views(fitter.start(rows.log_probs[:1], foreign.log_probs[:1]), None)
-        for link in (fitter.set_temperature, fitter.mix_neighbours, fitter.scale_classes, fitter.lay_floor):
-            _, states = link(states)
+        _, states = fitter.set_temperature(states)
+        _, states = fitter.mix_neighbours(states, Choice(power=None))
+        _, states = fitter.scale_classes(states)
+        _, states = fitter.lay_floor(states, None)
         return fitter.nested_table(states)
 
     before, after = nested(evidence), nested(changed)

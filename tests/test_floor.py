@@ -13,7 +13,8 @@ from scipy import optimize
 
 from hectocar.errors import ArtifactError
 from hectocar.scoring import floor
-from hectocar.scoring.floor import Floor, fit_floor, foreign_cost_per_row
+from hectocar.scoring.calibrate import fit_temperature
+from hectocar.scoring.floor import Floor, fit_floor, fit_temperature_under, foreign_cost_per_row
 from hectocar.scoring.metrics import log_loss, log_loss_per_row, softmax
 
 Array = NDArray[np.float64]
@@ -231,3 +232,27 @@ def fit(
 def test_wrong_arguments_are_refused_with_the_allowed_range(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_temperature_without_a_floor_is_the_plain_one() -> None:
+    """With no share of the prior anywhere, the temperature under a floor is that of temperature scaling."""
+    generator = np.random.default_rng(1)
+    logits = generator.normal(0.0, 2.0, (500, 6))
+    label_N = np.array([generator.choice(6, p=row) for row in softmax(logits)])
+    log_probs = np.log(softmax(2.0 * logits))
+    plain = math.exp(fit_temperature(log_probs, label_N).log_base)
+    assert fit_temperature_under(log_probs, label_N, np.zeros(500), np.full(6, 1 / 6)) == pytest.approx(plain, rel=1e-3)
+
+
+def test_wrong_labels_no_longer_heat_the_rest() -> None:
+    """With a tenth of the labels drawn at random, a share of the prior lets the temperature be that of the other rows."""
+    generator = np.random.default_rng(2)
+    logits = generator.normal(0.0, 4.0, (4000, 6))
+    label_N = np.array([generator.choice(6, p=row) for row in softmax(logits)])
+    wrong = generator.random(4000) < 0.1
+    label_N[wrong] = generator.integers(0, 6, wrong.sum())
+    log_probs, prior = np.log(softmax(logits)), np.full(6, 1 / 6)
+    alone = fit_temperature_under(log_probs, label_N, np.zeros(4000), prior)
+    under = fit_temperature_under(log_probs, label_N, np.full(4000, 0.1), prior)
+    assert under == pytest.approx(1.0, abs=0.1)
+    assert alone > under + 0.2

@@ -32,7 +32,7 @@ from hectocar.progress import Progress
 from hectocar.scoring.equivalents import equivalent_effect
 from hectocar.scoring.finish import normalize_logits
 from hectocar.scoring.finish_chain import FinishReport, fit_finish, order_views
-from hectocar.scoring.finish_fit import Evidence
+from hectocar.scoring.finish_evidence import Evidence
 from hectocar.scoring.neighbours import KS, find_neighbours
 
 NUM_NEIGHBOURS = max(KS)

@@ -11,7 +11,7 @@ from hectocar.artifacts import replace_file, write_json
 from hectocar.scoring.equivalents import PolicyEffect, effect_rows
 from hectocar.scoring.finish import Finish, Level
 from hectocar.scoring.finish_chain import Calibration, FinishReport
-from hectocar.scoring.finish_fit import Gain, LinkRow
+from hectocar.scoring.finish_evidence import Gain, LinkRow
 from hectocar.scoring.submission import EquivalentPolicy
 
 Effects = dict[EquivalentPolicy, PolicyEffect]

@@ -21,7 +21,7 @@ from hectocar.network.inference import choose_device, infer_views
 from hectocar.photos.batches import RenderBatch, iter_render_batches, render_photo
 from hectocar.photos.decode import read_photo_bytes
 from hectocar.photos.views import Render, View, find_views, plan_renders
-from hectocar.scoring.finish import Level, Sources, average_folds, normalize_logits
+from hectocar.scoring.finish import NUM_CROWD, Known, Level, average_folds, measure_closeness, normalize_logits
 from hectocar.scoring.neighbours import find_neighbours
 
 Photo = str | Path | bytes | Image.Image
@@ -158,17 +158,17 @@ class Classifier:
     def answer(self, batch: RenderBatch) -> NDArray[np.float64]:
         """(B, G) probabilities of a batch in ``self.renders``."""
         sources: list[NDArray[np.float64]] = []
-        votes, nearest = [], []
+        votes, closeness = [], []
         for number in range(len(self.spec.models)):
             log_probs, embeddings = zip(*(self._look(loaded, batch) for loaded in self._members_of(number)), strict=True)
             sources += [average_folds(folds) for folds in zip(*log_probs, strict=True)]
             if self.level is not None:
                 found = [self._ask_bank(*pair) for pair in zip(self._members_of(number), embeddings, strict=True)]
                 votes.append(np.mean([vote for vote, _ in found], axis=0))
-                nearest.append(np.mean([cosine for _, cosine in found], axis=0))
+                closeness.append(np.mean([close for _, close in found], axis=0))
         if self.level is None or self.spec.finish is None:
             return np.exp(average_folds(sources))
-        known = Sources(sources, np.mean(votes, axis=0), np.mean(nearest, axis=0), batch.look_BK)
+        known = Known(np.mean(votes, axis=0), np.mean(closeness, axis=0), batch.look_BK)
         return self.level.apply(sources, known, self.spec.prior, self.spec.finish.brightness)
 
     def _members_of(self, model: int) -> list[_Loaded]:
@@ -180,13 +180,14 @@ class Classifier:
         return [normalize_logits(view) for view in logits], embeddings[0]
 
     def _ask_bank(self, loaded: _Loaded, embeddings_BD: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Votes of the neighbours, and the cosine of the nearest, as they were in fitting."""
+        """Votes of the neighbours, and how close they are."""
         assert loaded.bank is not None, "a finished bundle has banks"
         assert self.spec.finish is not None
         model = self.spec.finish.neighbours
-        found = find_neighbours(to_unit(embeddings_BD.astype(np.float16)), loaded.bank.embeddings, model.k)
+        queries, num_wanted = to_unit(embeddings_BD.astype(np.float16)), max(model.k, NUM_CROWD)
+        found = find_neighbours(queries, loaded.bank.embeddings, num_wanted)
         votes = model.apply(found.take_labels(loaded.bank.labels), found.cosine_Qk, np.array(self.spec.prior))
-        return votes, np.maximum(found.cosine_Qk[:, 0].astype(np.float64), -1.0)
+        return votes, measure_closeness(found.cosine_Qk)
 
 
 def describe_choice(classifier: Classifier) -> str:

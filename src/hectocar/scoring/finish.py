@@ -19,22 +19,21 @@ from hectocar.scoring.metrics import log_softmax
 from hectocar.scoring.neighbours import NeighbourModel
 
 Floats = NDArray[np.float64]
-DOUBT_NAMES = ("confidence", "agreement", "nearest", "brightness", "sharpness")
-"""What the floor looks at: log odds of the best class, log odds that the sources give it on average, cosine of the nearest
-neighbour, distance from the training brightness, log sharpness."""
+DOUBT_NAMES = ("confidence", "agreement", "entropy", "nearest", "crowd", "brightness", "sharpness")
+"""What the floor looks at: log odds of the best class, log odds that the sources give it on average, entropy (nats), cosine of
+the nearest neighbour, mean cosine of the ten nearest, distance from the training brightness, log sharpness."""
+NUM_CROWD = 10
 _MIN_PROB = 1e-12
 
 
 @dataclass(frozen=True)
-class Sources:
-    """What is known about N photographs before the finish."""
+class Known:
+    """What is known about N photographs besides what the networks say."""
 
-    log_probs: Sequence[NDArray[Any]]
-    """(N, G) each."""
     neighbour_probs: NDArray[np.float64]
     """(N, G) votes of the neighbours, averaged over the models."""
-    nearest: NDArray[np.float64]
-    """(N,) cosine of the nearest neighbour, averaged over the models."""
+    closeness: NDArray[np.float64]
+    """(N, 2) see ``measure_closeness``, averaged over the models."""
     looks: NDArray[np.float32]
     """(N, K)."""
 
@@ -64,9 +63,11 @@ class Level:
     """Networks and neighbours."""
     mix_temperature: Temperature | None
     vector: VectorScaling | None
+    floor_temperature: Temperature
+    """Fitted together with the floor: without the floor, wrong labels and odd photographs make it too hot."""
     floor: Floor
 
-    def apply(self, sources: Sequence[NDArray[Any]], known: Sources, prior_G: ArrayLike, brightness: float) -> Floats:
+    def apply(self, sources: Sequence[NDArray[Any]], known: Known, prior_G: ArrayLike, brightness: float) -> Floats:
         """(N, G) probabilities; rows sum to 1.
 
         Args:
@@ -81,6 +82,7 @@ class Level:
             log_probs = self.mix_temperature.apply(mixed)
         if self.vector is not None:
             log_probs = self.vector.apply(log_probs)
+        log_probs = self.floor_temperature.apply(log_probs)
         doubts = doubt_features(log_probs, sources, known, brightness)
         return self.floor.apply(np.exp(log_probs), doubts, np.asarray(prior_G, dtype=np.float64))
 
@@ -101,8 +103,8 @@ class Level:
                 name: None if data[name] is None else kind.from_json(data[name]) for name, kind in _PARTS.items()
             }
             figures: dict[str, Any] = {name: _number(data["expected"][name]) for name in Expected.__dataclass_fields__}
-            if any(parts[name] is None for name in ("blend", "temperature", "floor")):
-                raise ValueError("blend, temperature and floor are needed")
+            if any(parts[name] is None for name in ("blend", "temperature", "floor_temperature", "floor")):
+                raise ValueError("blend, temperature, floor_temperature and floor are needed")
             expected = Expected(**figures)
             return cls(views=tuple(map(str, data["views"])), cost=float(data["cost"]), expected=expected, **parts)
         except (KeyError, TypeError, ValueError) as error:
@@ -115,6 +117,7 @@ _PARTS: dict[str, Any] = {
     "mix": Blend,
     "mix_temperature": Temperature,
     "vector": VectorScaling,
+    "floor_temperature": Temperature,
     "floor": Floor,
 }
 
@@ -168,9 +171,9 @@ class Finish:
 
 
 def doubt_features(
-    log_probs_NG: ArrayLike, sources: Sequence[NDArray[Any]], known: Sources, brightness: float
+    log_probs_NG: ArrayLike, sources: Sequence[NDArray[Any]], known: Known, brightness: float
 ) -> NDArray[np.float64]:
-    """(N, 5) signs that a photograph is unlike any seen, see ``DOUBT_NAMES``."""
+    """(N, 7) signs that a photograph is unlike any seen, see ``DOUBT_NAMES``."""
     log_probs = np.asarray(log_probs_NG, dtype=np.float64)
     rows, best = np.arange(len(log_probs)), log_probs.argmax(axis=1)
     own = np.mean([np.exp(np.asarray(source)[rows, best], dtype=np.float64) for source in sources], axis=0)
@@ -178,11 +181,25 @@ def doubt_features(
     columns = [
         _log_odds(np.exp(log_probs[rows, best])),
         _log_odds(own),
-        known.nearest,
+        -(np.exp(log_probs) * np.maximum(log_probs, -50.0)).sum(axis=1),
+        *known.closeness.T,
         np.abs(looks[:, 0] - brightness),
         np.log(np.maximum(looks[:, 1], 1e-3)),
     ]
     return np.stack(columns, axis=1)
+
+
+def measure_closeness(cosine_Nk: ArrayLike) -> NDArray[np.float64]:
+    """(N, 2) cosine of the nearest neighbour, and mean of the ten nearest; -1 where there is none.
+
+    Args:
+        cosine_Nk: Falling along each row, -inf for none.
+    """
+    cosines = np.asarray(cosine_Nk, dtype=np.float64)[:, :NUM_CROWD]
+    found = np.isfinite(cosines)
+    total_N = np.where(found, cosines, 0.0).sum(axis=1)
+    mean_N = np.where(found[:, 0], total_N / np.maximum(found.sum(axis=1), 1), -1.0)
+    return np.stack([np.maximum(cosines[:, 0], -1.0), mean_N], axis=1)
 
 
 def _log_odds(prob_N: Floats) -> Floats:

@@ -3,6 +3,7 @@
 Shapes: N rows, G trained classes, R models, V views.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from hectocar.progress import Progress
 from hectocar.scoring.blend import Blend
-from hectocar.scoring.calibrate import fit_temperature
+from hectocar.scoring.calibrate import Temperature, fit_temperature
 from hectocar.scoring.finish import Expected, Finish, Level
-from hectocar.scoring.finish_fit import ChainFit, ChainFitter, Evidence, Gain, LinkRow, State, arithmetic_mean, thin_rows
+from hectocar.scoring.finish_evidence import Evidence, Gain, LinkRow, State, arithmetic_mean, thin_rows
+from hectocar.scoring.finish_fit import ChainFit, ChainFitter, Choice
 from hectocar.scoring.metrics import paired_bootstrap, standard_error
 from hectocar.scoring.reliability import (
     DecileRow,
@@ -116,7 +118,7 @@ def fit_finish(
     counts = sorted({count for count in LEVELS if count < len(order)} | {len(order)})
     power = POWERS[next(row.name for row in blends if row.kept)]
     progress.advance(1)
-    chosen = _Choice(power=power)
+    chosen = Choice(power=power)
     levels: list[Level] = []
     for count in reversed(counts):
         places = _places(order[:count], num_models, len(views))
@@ -124,7 +126,7 @@ def fit_finish(
         names, cost = tuple(views[view] for view in order[:count]), sum(costs[view] for view in order[:count])
         fit = fit_chain(part, evidence.take(plain), foreign.take(plain), names, cost, chosen)
         if count == counts[-1]:
-            full, chosen = fit, fit_choice(fit, power)
+            full, chosen = fit, fit.choice
         levels.insert(0, fit.level)
         progress.advance(1)
     finish = Finish(tuple(levels), full.neighbours, brightness)
@@ -194,26 +196,8 @@ def compare_blends(fitter: ChainFitter, plain: Evidence, foreign_plain: Evidence
     return [_kept(row, row.name == best) for row in rows], fitted[best]
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """Links of the chain; None is not decided yet."""
-
-    power: float | None
-    looks: tuple[int, ...] | None = None
-    neighbours: bool | None = None
-    vector: bool | None = None
-    shrinkage: float | None = None
-
-
-def fit_choice(fit: ChainFit, power: float | None) -> _Choice:
-    """The links that a fitted chain kept: smaller levels take the same."""
-    level, kept = fit.level, {row.name: row.kept for row in fit.rows}
-    looks = next((places for name, places in LOOKS.items() if kept.get(name)), ())
-    return _Choice(power, looks, level.mix is not None, level.vector is not None, fit.shrinkage)
-
-
 def fit_chain(
-    fitter: ChainFitter, plain: Evidence, foreign_plain: Evidence, views: tuple[str, ...], cost: float, choice: _Choice
+    fitter: ChainFitter, plain: Evidence, foreign_plain: Evidence, views: tuple[str, ...], cost: float, choice: Choice
 ) -> ChainFit:
     """Fits the links one after another; those that are not decided stay where they pay."""
     start = fitter.start(plain.log_probs, foreign_plain.log_probs)
@@ -222,7 +206,9 @@ def fit_chain(
     rows.append(fitter.describe("views, fitted weights", states, fitter.losses(start)[0]))
     temperatures, states, looks_rows = _fit_temperature(fitter, states, choice.looks)
     rows += looks_rows
-    mixes, states, row = _try(fitter, "neighbours", fitter.mix_neighbours, states, choice.neighbours)
+    mixes, states, row = _try(
+        fitter, "neighbours", lambda before: fitter.mix_neighbours(before, choice), states, choice.neighbours
+    )
     rows.append(row)
     vectors, states, row = _try(
         fitter, "vector scaling", lambda before: fitter.scale_classes(before, choice.shrinkage), states, choice.vector
@@ -230,9 +216,10 @@ def fit_chain(
     rows.append(row)
     neighbours = mixes[-1][0] if mixes else fitter.fit_votes(np.arange(len(fitter.evidence.label_N)))
     before, no_floor = fitter.losses(states)[0], states[-1]
-    floors, states = fitter.lay_floor(states)
-    rows.append(fitter.describe("floor", states, before))
+    floors, states = fitter.lay_floor(states, choice.foreign_share)
+    rows.append(fitter.describe("floor, and temperature under it", states, before))
     nested, base = fitter.losses(states)[0], fitter.losses(start)[0]
+    foreign_share, temperature, floor = floors[-1]
     level = Level(
         views=views,
         cost=cost,
@@ -242,15 +229,25 @@ def fit_chain(
         mix=mixes[-1][1] if mixes else None,
         mix_temperature=mixes[-1][2] if mixes else None,
         vector=vectors[-1][1] if vectors else None,
-        floor=floors[-1],
+        floor_temperature=Temperature(math.log(temperature), (), (), ()),
+        floor=floor,
     )
     return ChainFit(
         level=level,
         rows=rows,
         nested_NG=fitter.nested_table(states),
         neighbours=neighbours,
-        shrinkage=vectors[-1][0] if vectors else None,
-        foreign_cost=fitter.foreign_costs(no_floor),
+        choice=Choice(
+            power=choice.power,
+            looks=next((places for name, places in LOOKS.items() if name in {row.name for row in rows if row.kept}), ()),
+            neighbours=bool(mixes),
+            mix_power=mixes[-1][1].power if mixes else None,
+            vector=bool(vectors),
+            shrinkage=vectors[-1][0] if vectors else None,
+            foreign_share=foreign_share,
+            vote_models=tuple(model for model, _, _ in mixes) or None,
+        ),
+        foreign_cost=fitter.foreign_costs(no_floor, foreign_share) if choice.foreign_share is None else {},
         foreign_cost_before=fitter.costs_by_kind(no_floor.foreign),
         total={part: _gain(nested, base, fitter.evidence.part_N == place) for place, part in enumerate(fitter.evidence.parts)},
     )

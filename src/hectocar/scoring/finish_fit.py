@@ -7,7 +7,7 @@ Shapes: N rows (a photograph under a condition), U unusable rows, G trained clas
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,83 +15,32 @@ from numpy.typing import NDArray
 
 from hectocar.scoring.blend import Blend, fit_blend, select_greedily
 from hectocar.scoring.calibrate import Temperature, VectorScaling, choose_shrinkage, fit_temperature, fit_vector_scaling
-from hectocar.scoring.finish import Level, Sources, doubt_features
-from hectocar.scoring.floor import Floor, fit_floor, foreign_cost_per_row
-from hectocar.scoring.metrics import paired_bootstrap
+from hectocar.scoring.finish import Known, Level, doubt_features, measure_closeness
+from hectocar.scoring.finish_evidence import (
+    Evidence,
+    Floats,
+    Gain,
+    Ints,
+    LinkRow,
+    State,
+    arithmetic_mean,
+    safe_log,
+    take_rows,
+    thin_rows,
+)
+from hectocar.scoring.floor import Floor, fit_floor, fit_temperature_under, foreign_cost_per_row
+from hectocar.scoring.metrics import log_softmax, paired_bootstrap
 from hectocar.scoring.neighbours import NeighbourModel, fit_neighbours
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-MAX_FIT_ROWS = 6000
-"""Rows that weights of a blend are fitted on; a few dozen weights need no more."""
 SHRINKAGES = (10.0, 30.0, 100.0, 300.0)
 SHRINKAGE_ROWS = 4000
 """The penalty is by row, so what suits a part of the rows suits them all."""
 FOREIGN_SHARES = (0.003, 0.01, 0.03, 0.1)
 """Shares of unusable photographs that the floor is fitted for: the smallest that keeps each kind affordable is taken."""
-AFFORDABLE = 1.3
-"""Cost of an unusable photograph, in losses of the prior, that the fit aims at; the promise is 1.5."""
-_MIN_PROB = 1e-12
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Out-of-fold answers; rows of several conditions lie one below the other."""
-
-    log_probs: tuple[NDArray[np.float32], ...]
-    """R x V tables (N, G), models outside."""
-    neighbour_labels: tuple[Ints, ...]
-    """R tables (N, k): classes of the nearest photographs in the space of the fold's own network; -1 for none."""
-    neighbour_cosines: tuple[NDArray[np.float32], ...]
-    looks: NDArray[np.float32]
-    label_N: Ints
-    """For unusable rows it means nothing."""
-    fold_N: Ints
-    photo_N: Ints
-    """The same number for the same photograph under another condition."""
-    part_N: Ints
-    """Place in ``parts``."""
-    parts: tuple[str, ...]
-    """Conditions, or kinds of unusable photographs."""
-
-    def take(self, sources: Sequence[int]) -> "Evidence":
-        """With some of the tables only."""
-        return _replace(self, log_probs=tuple(self.log_probs[place] for place in sources))
-
-
-def _replace(evidence: Evidence, **changes: Any) -> Evidence:
-    return Evidence(**{**evidence.__dict__, **changes})
-
-
-@dataclass(frozen=True)
-class Gain:
-    """Nested loss minus that of the link before, negative is better, with its standard error."""
-
-    mean: float
-    standard_error: float
-
-
-@dataclass(frozen=True)
-class LinkRow:
-    """A link of the chain, or a way to blend: its losses by condition, and what it changed."""
-
-    name: str
-    nested: dict[str, float]
-    in_sample: dict[str, float]
-    gains: dict[str, Gain] = field(default_factory=dict)
-    """By condition, against the link before."""
-    kept: bool = True
-
-
-@dataclass
-class State:
-    """The chain so far, fitted on some rows."""
-
-    train: Ints
-    held: Ints
-    real: NDArray[np.float32]
-    foreign: NDArray[np.float32]
-    foreign_train: Ints
+AFFORDABLE = 1.42
+"""Cost of the worst kind, in losses of the prior, that the fit aims at; the promise is 1.5."""
+FLOOR_ROUNDS = 3
+"""Floor and temperature are fitted in turn; a fourth round changes the loss by less than 1e-5."""
 
 
 Fit = Callable[[State], Any]
@@ -107,13 +56,30 @@ class ChainFit:
     nested_NG: NDArray[np.float32]
     """Nested log probabilities of each row."""
     neighbours: NeighbourModel
-    shrinkage: float | None
+    choice: "Choice"
+    """What smaller levels take over."""
     foreign_cost: dict[str, float]
     """Mean cost of each kind of unusable photograph, in losses of the prior, by a floor that has not seen the kind."""
     foreign_cost_before: dict[str, float]
     """The same without a floor."""
     total: dict[str, Gain]
     """By condition: the whole chain against the plain mean."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is decided about a chain; None is not decided yet."""
+
+    power: float | None
+    """Of the mean over views; None fits it."""
+    looks: tuple[int, ...] | None = None
+    neighbours: bool | None = None
+    mix_power: float | None = None
+    vector: bool | None = None
+    shrinkage: float | None = None
+    foreign_share: float | None = None
+    vote_models: tuple[NeighbourModel, ...] | None = None
+    """One per state: they do not depend on the views."""
 
 
 class ChainFitter:
@@ -131,16 +97,21 @@ class ChainFitter:
 
     def start(self, log_probs: Sequence[NDArray[Any]], foreign: Sequence[NDArray[Any]]) -> list[State]:
         """States before the first link: one per outer fold, and one fitted and judged on everything."""
-        everyone, everyone_foreign = np.arange(len(self.evidence.label_N)), np.arange(len(self.foreign.label_N))
         mean, mean_foreign = arithmetic_mean(log_probs), arithmetic_mean(foreign)
+        fold_N, fold_U = self.evidence.fold_N, self.foreign.fold_N
         states = [
             State(
-                np.flatnonzero(self.evidence.fold_N != fold), np.flatnonzero(self.evidence.fold_N == fold), mean, mean_foreign,
-                np.flatnonzero(self.foreign.fold_N != fold),
+                number=number,
+                train=np.flatnonzero(fold_N != fold),
+                held=np.flatnonzero(fold_N == fold),
+                real=mean,
+                foreign=mean_foreign,
+                foreign_train=np.flatnonzero(fold_U != fold),
             )
-            for fold in self.folds
-        ]  # fmt: skip
-        return [*states, State(everyone, everyone, mean, mean_foreign, everyone_foreign)]
+            for number, fold in enumerate(self.folds)
+        ]
+        everyone = np.arange(len(fold_N))
+        return [*states, State(len(states), everyone, everyone, mean, mean_foreign, np.arange(len(fold_U)))]
 
     def advance(self, states: list[State], fit: Fit, apply: Apply) -> tuple[list[Any], list[State]]:
         """Fits a link in each state and applies it."""
@@ -150,7 +121,7 @@ class ChainFitter:
             real = apply(model, state.real, self.evidence).astype(np.float32)
             foreign = apply(model, state.foreign, self.foreign).astype(np.float32)
             models.append(model)
-            after.append(State(state.train, state.held, real, foreign, state.foreign_train))
+            after.append(State(state.number, state.train, state.held, real, foreign, state.foreign_train))
         return models, after
 
     def losses(self, states: list[State]) -> tuple[Floats, Floats]:
@@ -227,20 +198,20 @@ class ChainFitter:
             states, fit, lambda model, table, side: model.apply(table, side.looks[:, columns] if columns else None)
         )
 
-    def mix_neighbours(self, states: list[State]) -> tuple[list[Any], list[State]]:
+    def mix_neighbours(self, states: list[State], choice: Choice) -> tuple[list[Any], list[State]]:
         """Neighbours' votes, mixed in by a power mean, and the temperature after it."""
         label_N = self.evidence.label_N
 
         def fit(state: State) -> tuple[NeighbourModel, Blend, Temperature]:
-            model = self.fit_votes(state.train)
+            model = choice.vote_models[state.number] if choice.vote_models else self.fit_votes(state.train)
             rows = thin_rows(state.train)
-            votes = _log(self.votes(model, _rows(self.evidence, rows)))
-            mix = fit_blend([state.real[rows], votes], label_N[rows], power=None)
-            return model, mix, fit_temperature(mix.apply([state.real[rows], votes]), label_N[rows])
+            tables: list[NDArray[Any]] = [state.real[rows], safe_log(self.votes(model, take_rows(self.evidence, rows)))]
+            mix = fit_blend(tables, label_N[rows], power=choice.mix_power)
+            return model, mix, fit_temperature(mix.apply(tables), label_N[rows])
 
         def apply(fitted: Any, table: NDArray[np.float32], side: Evidence) -> NDArray[Any]:
             model, mix, temperature = fitted
-            return temperature.apply(mix.apply([table, _log(self.votes(model, side))]))  # type: ignore[no-any-return]
+            return temperature.apply(mix.apply([table, safe_log(self.votes(model, side))]))  # type: ignore[no-any-return]
 
         return self.advance(states, fit, apply)
 
@@ -265,36 +236,48 @@ class ChainFitter:
 
         return self.advance(states, fit, lambda model, table, _: model[1].apply(table))
 
-    def lay_floor(self, states: list[State]) -> tuple[list[Any], list[State]]:
-        """Mixes in the prior where a photograph is unlike those seen."""
+    def lay_floor(self, states: list[State], foreign_share: float | None) -> tuple[list[Any], list[State]]:
+        """Mixes in the prior where a photograph is unlike those seen; models are (foreign share, temperature, floor)."""
 
-        def fit(state: State) -> Floor:
-            return self._fit_floor(state, state.foreign_train)
+        def fit(state: State) -> tuple[float, float, Floor]:
+            return self.fit_floor(state, state.foreign_train, foreign_share)
 
-        def apply(floor: Floor, table: NDArray[np.float32], side: Evidence) -> NDArray[Any]:
-            return _log(floor.apply(np.exp(table.astype(np.float64)), self._doubts(table, side), self.prior_G))
+        def apply(fitted: Any, table: NDArray[np.float32], side: Evidence) -> NDArray[Any]:
+            _, temperature, floor = fitted
+            log_probs = log_softmax(table, temperature)
+            return safe_log(floor.apply(np.exp(log_probs), self._doubts(log_probs, side), self.prior_G))
 
         return self.advance(states, fit, apply)
 
-    def _doubts(self, table: NDArray[np.float32], side: Evidence) -> Floats:
-        nearest = np.mean([cosines[:, 0] for cosines in side.neighbour_cosines], axis=0)
-        known = Sources(side.log_probs, np.empty(0), np.maximum(nearest, -1.0), side.looks)
-        return doubt_features(table, side.log_probs, known, self.brightness)
-
-    def _fit_floor(self, state: State, foreign_rows: Ints) -> Floor:
-        real, side = state.real[state.train], _rows(self.evidence, state.train)
-        foreign, foreign_side = state.foreign[foreign_rows], _rows(self.foreign, foreign_rows)
-        doubts, foreign_doubts = self._doubts(real, side), self._doubts(foreign, foreign_side)
-        probs, foreign_probs = np.exp(real.astype(np.float64)), np.exp(foreign.astype(np.float64))
-        allowed = AFFORDABLE * self.prior_loss
-        for share in FOREIGN_SHARES:
-            floor = fit_floor(
-                probs, side.label_N, doubts, foreign_probs, foreign_doubts, self.prior_G, foreign_share=share
-            )  # fmt: skip
-            cost_U = foreign_cost_per_row(floor.apply(foreign_probs, foreign_doubts, self.prior_G), self.prior_G)
-            if max(cost_U[foreign_side.part_N == part].mean() for part in np.unique(foreign_side.part_N)) <= allowed:
+    def fit_floor(self, state: State, foreign_rows: Ints, foreign_share: float | None) -> tuple[float, float, Floor]:
+        """Floor and temperature for a share of unusable photographs, or for the smallest that makes each kind affordable."""
+        side = take_rows(self.foreign, foreign_rows)
+        for share in FOREIGN_SHARES if foreign_share is None else (foreign_share,):
+            temperature, floor = self._fit_floor_for(state, foreign_rows, share)
+            log_probs = log_softmax(state.foreign[foreign_rows], temperature)
+            probs = floor.apply(np.exp(log_probs), self._doubts(log_probs, side), self.prior_G)
+            cost_U = foreign_cost_per_row(probs, self.prior_G) / self.prior_loss
+            if max(cost_U[side.part_N == part].mean() for part in np.unique(side.part_N)) <= AFFORDABLE:
                 break
-        return floor
+        return share, temperature, floor
+
+    def _fit_floor_for(self, state: State, foreign_rows: Ints, foreign_share: float) -> tuple[float, Floor]:
+        side, foreign_side = take_rows(self.evidence, state.train), take_rows(self.foreign, foreign_rows)
+        real, foreign = state.real[state.train], state.foreign[foreign_rows]
+        temperature = 1.0
+        for _ in range(FLOOR_ROUNDS):
+            log_probs, foreign_log_probs = log_softmax(real, temperature), log_softmax(foreign, temperature)
+            doubts = self._doubts(log_probs, side)
+            floor = fit_floor(
+                np.exp(log_probs), side.label_N, doubts, np.exp(foreign_log_probs),
+                self._doubts(foreign_log_probs, foreign_side), self.prior_G, foreign_share=foreign_share,
+            )  # fmt: skip
+            temperature = fit_temperature_under(real, side.label_N, floor.shares(doubts), self.prior_G)
+        return temperature, floor
+
+    def _doubts(self, log_probs: NDArray[Any], side: Evidence) -> Floats:
+        closeness = np.mean([measure_closeness(cosines) for cosines in side.neighbour_cosines], axis=0)
+        return doubt_features(log_probs, side.log_probs, Known(np.empty(0), closeness, side.looks), self.brightness)
 
     @property
     def prior_loss(self) -> float:
@@ -302,15 +285,15 @@ class ChainFitter:
         shares = self.prior_G[self.prior_G > 0.0]
         return float(-(shares * np.log(shares)).sum())
 
-    def foreign_costs(self, state: State) -> dict[str, float]:
+    def foreign_costs(self, state: State, foreign_share: float) -> dict[str, float]:
         """By kind, in losses of the prior: what it costs under a floor that was fitted without that kind."""
         costs = {}
         for place, kind in enumerate(self.foreign.parts):
             others = state.foreign_train[self.foreign.part_N[state.foreign_train] != place]
-            floor = self._fit_floor(state, others)
+            _, temperature, floor = self.fit_floor(state, others, foreign_share)
             rows = np.flatnonzero(self.foreign.part_N == place)
-            table, side = state.foreign[rows], _rows(self.foreign, rows)
-            probs = floor.apply(np.exp(table.astype(np.float64)), self._doubts(table, side), self.prior_G)
+            log_probs = log_softmax(state.foreign[rows], temperature)
+            probs = floor.apply(np.exp(log_probs), self._doubts(log_probs, take_rows(self.foreign, rows)), self.prior_G)
             costs[kind] = float(foreign_cost_per_row(probs, self.prior_G).mean() / self.prior_loss)
         return costs
 
@@ -318,37 +301,3 @@ class ChainFitter:
         """By kind, in losses of the prior: what these log probabilities cost."""
         cost_U = foreign_cost_per_row(np.exp(foreign_UG.astype(np.float64)), self.prior_G) / self.prior_loss
         return {kind: float(cost_U[self.foreign.part_N == place].mean()) for place, kind in enumerate(self.foreign.parts)}
-
-
-def arithmetic_mean(log_probs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-    """Log of the mean of the probabilities."""
-    if len(log_probs) == 1:
-        return log_probs[0].astype(np.float32)
-    mean = np.exp(log_probs[0].astype(np.float64))
-    for table in log_probs[1:]:
-        mean += np.exp(table.astype(np.float64))
-    return _log(mean / len(log_probs)).astype(np.float32)
-
-
-def _rows(evidence: Evidence, rows: Ints) -> Evidence:
-    return _replace(
-        evidence,
-        log_probs=tuple(table[rows] for table in evidence.log_probs),
-        neighbour_labels=tuple(table[rows] for table in evidence.neighbour_labels),
-        neighbour_cosines=tuple(table[rows] for table in evidence.neighbour_cosines),
-        looks=evidence.looks[rows],
-        label_N=evidence.label_N[rows],
-        fold_N=evidence.fold_N[rows],
-        photo_N=evidence.photo_N[rows],
-        part_N=evidence.part_N[rows],
-    )
-
-
-def thin_rows(rows: Ints, most: int = MAX_FIT_ROWS) -> Ints:
-    """At most so many of the rows, evenly spread."""
-    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
-
-
-def _log(probs: NDArray[Any]) -> Floats:
-    result: Floats = np.log(np.maximum(np.asarray(probs, dtype=np.float64), _MIN_PROB))
-    return result

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
+from scipy import optimize, special
 
 from hectocar.scoring import fitting
 from hectocar.scoring.calibrate import check_at_least_zero
@@ -147,6 +147,22 @@ def fit_floor(
     start[0] = np.clip(special.logit(foreign_share), -_PARAMETER_LIMIT / 2, _PARAMETER_LIMIT / 2)
     found = fitting.minimise(problem.compute_loss, start, [(-_PARAMETER_LIMIT, _PARAMETER_LIMIT)] * len(start))
     return Floor(float(found[0]), *map(fitting.to_floats, (found[1:], means, scales)))
+
+
+def fit_temperature_under(log_probs_NC: ArrayLike, label_N: ArrayLike, share_N: ArrayLike, prior_C: ArrayLike) -> float:
+    """The temperature T of lowest mean loss of (1 - share) * softmax(log_probs / T) + share * prior."""
+    log_probs = np.asarray(log_probs_NC, dtype=np.float64)
+    label = _checked_labels(label_N, log_probs)
+    prior, share = check_prior(prior_C, log_probs.shape[1]), np.asarray(share_N, dtype=np.float64)
+    behind_NC = log_probs - log_probs[np.arange(len(label)), label][:, None]
+
+    def compute_loss(log_temperature: float) -> float:
+        # The label's own term is exp(0) = 1, so nothing underflows; logits 250 above it would be needed to overflow.
+        own_N = 1.0 / np.exp(np.minimum(behind_NC * math.exp(-log_temperature), 700.0)).sum(axis=1)
+        return float(-np.log(np.maximum((1.0 - share) * own_N + share * prior[label], CLIP)).mean())
+
+    found = optimize.minimize_scalar(compute_loss, bounds=(-1.0, 1.0), method="bounded", options={"xatol": 1e-5})
+    return math.exp(float(found.x))
 
 
 def _build_problem(

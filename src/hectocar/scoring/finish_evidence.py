@@ -1,0 +1,114 @@
+"""What a finish is fitted on, and what is said about a link of it.
+
+Shapes: N rows (a photograph under a condition), G trained classes, R models, V views, k neighbours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+MAX_FIT_ROWS = 4000
+"""Rows that weights of a blend are fitted on; a few dozen weights need no more."""
+MIN_PROB = 1e-12
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Out-of-fold answers; rows of several conditions lie one below the other."""
+
+    log_probs: tuple[NDArray[np.float32], ...]
+    """R x V tables (N, G), models outside."""
+    neighbour_labels: tuple[Ints, ...]
+    """R tables (N, k): classes of the nearest photographs in the space of the fold's own network; -1 for none."""
+    neighbour_cosines: tuple[NDArray[np.float32], ...]
+    looks: NDArray[np.float32]
+    label_N: Ints
+    """For unusable rows it means nothing."""
+    fold_N: Ints
+    photo_N: Ints
+    """The same number for the same photograph under another condition."""
+    part_N: Ints
+    """Place in ``parts``."""
+    parts: tuple[str, ...]
+    """Conditions, or kinds of unusable photographs."""
+
+    def take(self, sources: Sequence[int]) -> "Evidence":
+        """With some of the tables only."""
+        return _replace(self, log_probs=tuple(self.log_probs[place] for place in sources))
+
+
+def _replace(evidence: Evidence, **changes: Any) -> Evidence:
+    return Evidence(**{**evidence.__dict__, **changes})
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Nested loss minus that of the link before, negative is better, with its standard error."""
+
+    mean: float
+    standard_error: float
+
+
+@dataclass(frozen=True)
+class LinkRow:
+    """A link of the chain, or a way to blend: its losses by condition, and what it changed."""
+
+    name: str
+    nested: dict[str, float]
+    in_sample: dict[str, float]
+    gains: dict[str, Gain] = field(default_factory=dict)
+    """By condition, against the link before."""
+    kept: bool = True
+
+
+@dataclass
+class State:
+    """The chain so far, fitted on some rows."""
+
+    number: int
+    train: Ints
+    held: Ints
+    real: NDArray[np.float32]
+    foreign: NDArray[np.float32]
+    foreign_train: Ints
+
+
+def arithmetic_mean(log_probs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+    """Log of the mean of the probabilities."""
+    if len(log_probs) == 1:
+        return log_probs[0].astype(np.float32)
+    mean = np.exp(log_probs[0].astype(np.float64))
+    for table in log_probs[1:]:
+        mean += np.exp(table.astype(np.float64))
+    return safe_log(mean / len(log_probs)).astype(np.float32)
+
+
+def take_rows(evidence: Evidence, rows: Ints) -> Evidence:
+    """Some rows of everything."""
+    return _replace(
+        evidence,
+        log_probs=tuple(table[rows] for table in evidence.log_probs),
+        neighbour_labels=tuple(table[rows] for table in evidence.neighbour_labels),
+        neighbour_cosines=tuple(table[rows] for table in evidence.neighbour_cosines),
+        looks=evidence.looks[rows],
+        label_N=evidence.label_N[rows],
+        fold_N=evidence.fold_N[rows],
+        photo_N=evidence.photo_N[rows],
+        part_N=evidence.part_N[rows],
+    )
+
+
+def thin_rows(rows: Ints, most: int = MAX_FIT_ROWS) -> Ints:
+    """At most so many of the rows, evenly spread."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+
+
+def safe_log(probs: NDArray[Any]) -> Floats:
+    """Logarithm of probabilities, finite at 0."""
+    result: Floats = np.log(np.maximum(np.asarray(probs, dtype=np.float64), MIN_PROB))
+    return result
