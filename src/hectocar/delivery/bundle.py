@@ -56,7 +56,7 @@ class Member:
     model: int = 0
     """Place in ``BundleSpec.models``."""
     bank: str = ""
-    """Path of the embeddings of its held-out photographs, and their labels; empty without neighbours."""
+    """Path of the embeddings of the training photographs, and their labels; empty without neighbours."""
     bank_sha256: str = ""
 
 
@@ -157,7 +157,7 @@ def join_runs(folders: Sequence[Path]) -> list[BundleSpec]:
 
 @dataclass(frozen=True)
 class Bank:
-    """Photographs that a network has not seen, embedded by it: what its neighbours are looked for among."""
+    """The training photographs, embedded by one fold's network: what neighbours are looked for among."""
 
     embeddings: NDArray[np.float16]
     """(N, D), of length 1."""

@@ -16,6 +16,7 @@ from hectocar.delivery.finish_report import Effects, write_report
 from hectocar.delivery.oof import (
     CLEAN,
     SHIFTED,
+    TRAINED,
     UNUSABLE_CONDITION,
     ViewTable,
     has_shift,
@@ -33,9 +34,11 @@ from hectocar.scoring.equivalents import equivalent_effect
 from hectocar.scoring.finish import normalize_logits
 from hectocar.scoring.finish_chain import FinishReport, fit_finish, order_views
 from hectocar.scoring.finish_evidence import Evidence
-from hectocar.scoring.neighbours import KS, find_neighbours
+from hectocar.scoring.neighbours import find_neighbours
 
-NUM_NEIGHBOURS = max(KS)
+NUM_NEIGHBOURS = 100
+Banks = dict[tuple[int, int], tuple[Bank, NDArray[np.int64]]]
+"""By (run, fold): what neighbours are looked for among, and the group of each photograph."""
 NUM_OUTER_FOLDS = 5
 """Where a single fold is finished, its photographs are dealt into so many parts."""
 
@@ -86,8 +89,10 @@ def finish_runs(
     }
     gathered = _gather(run_folders[0], tables, conditions, chosen)
     places = gathered.order_places(chosen, len(specs))
-    first = chosen[places[0]].name
-    evidence, foreign = gathered.build(first)
+    first = chosen[places[0]]
+    trained = [predict_views(folder, root, [first], TRAINED, brightness, device, progress) for folder in run_folders]
+    banks = gathered.build_banks(trained, first.name)
+    evidence, foreign = gathered.build(banks, first.name)
     report = fit_finish(
         evidence,
         foreign,
@@ -104,7 +109,7 @@ def finish_runs(
         specs,
         bundle_folder,
         finish=report.finish,
-        banks=gathered.banks(first),
+        banks={key: bank for key, (bank, _) in banks.items()},
         extra=lambda folder: write_report(folder / "report", report, effects),
     )
     return FinishResult(bundle, report, effects)
@@ -159,37 +164,37 @@ class _Gathered:
 
     def order_places(self, views: Sequence[View], num_models: int) -> list[int]:
         """The order in which views are taken, the first one that embeds."""
-        evidence = self._stack(self.conditions, None)
+        evidence = self._stack(self.conditions)
         firsts = [place for place, view in enumerate(views) if view.embeds]
         return order_views(evidence, len(views), num_models, firsts)
 
-    def build(self, first: str) -> tuple[Evidence, Evidence]:
+    def build(self, banks: Banks, view: str) -> tuple[Evidence, Evidence]:
         """Evidence with neighbours among the embeddings of a view: real photographs, and unusable ones."""
-        return self._stack(self.conditions, first), self._stack([UNUSABLE_CONDITION], first)
+        return self._stack(self.conditions, banks, view), self._stack([UNUSABLE_CONDITION], banks, view)
 
-    def banks(self, view: str) -> dict[tuple[int, int], Bank]:
-        """Of each run's fold the photographs that it held out."""
-        return {
-            (number, int(fold)): self._bank(table, int(fold), view)[0]
-            for number, table in enumerate(self.tables[CLEAN])
-            for fold in np.unique(table.fold)
-        }
+    def build_banks(self, trained: Sequence[ViewTable], view: str) -> Banks:
+        """Of each run's fold every photograph: those that its network held out, and those that it was trained on."""
+        banks = {}
+        for number, (clean, others) in enumerate(zip(self.tables[CLEAN], trained, strict=True)):
+            for fold in np.unique(clean.fold):
+                parts = [(table, np.flatnonzero(table.fold == fold)) for table in (clean, others)]
+                ids = [table.image_id[row] for table, rows in parts for row in rows]
+                embeddings = np.concatenate([table.embeddings_of(view)[rows] for table, rows in parts])
+                labels = np.array([self.label_of[image_id] for image_id in ids], dtype=np.int64)
+                groups = np.array([self.group_of[image_id] for image_id in ids], dtype=np.int64)
+                banks[(number, int(fold))] = Bank(to_unit(embeddings), labels), groups
+        return banks
 
-    def _bank(self, table: ViewTable, fold: int, view: str) -> tuple[Bank, NDArray[np.int64]]:
-        rows = np.flatnonzero(table.fold == fold)
-        ids = [table.image_id[row] for row in rows]
-        labels = np.array([self.label_of[image_id] for image_id in ids], dtype=np.int64)
-        groups = np.array([self.group_of[image_id] for image_id in ids], dtype=np.int64)
-        return Bank(to_unit(table.embeddings_of(view)[rows]), labels), groups
-
-    def _neighbours(self, condition: str, number: int, view: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Classes and cosines of the nearest held-out photographs of the same fold, those of the query's group left out."""
+    def _neighbours(
+        self, condition: str, number: int, banks: Banks, view: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Classes and cosines of the nearest photographs in the space of the query's own fold; its group is left out."""
         table, rows = self.tables[condition][number], self.rows[condition][number]
         labels = np.full((len(rows), NUM_NEIGHBOURS), -1, dtype=np.int64)
         cosines = np.full((len(rows), NUM_NEIGHBOURS), -np.inf, dtype=np.float32)
         fold_N = table.fold[rows]
         for fold in np.unique(fold_N):
-            bank, groups = self._bank(self.tables[CLEAN][number], int(fold), view)
+            bank, groups = banks[(number, int(fold))]
             here = np.flatnonzero(fold_N == fold)
             own = np.array([self.group_of[table.image_id[row]] for row in rows[here]], dtype=np.int64)
             queries = to_unit(table.embeddings_of(view)[rows[here]])
@@ -197,13 +202,13 @@ class _Gathered:
             labels[here], cosines[here] = found.take_labels(bank.labels), found.cosine_Qk
         return labels, cosines
 
-    def _stack(self, conditions: Sequence[str], view: str | None) -> Evidence:
-        """Rows of the conditions one below the other; without a view, without neighbours."""
+    def _stack(self, conditions: Sequence[str], banks: Banks | None = None, view: str = "") -> Evidence:
+        """Rows of the conditions one below the other; without banks, without neighbours."""
         num_models = len(self.tables[CLEAN])
         ids = [image_id for condition in conditions for image_id in self.ids(condition)]
         numbers = {image_id: number for number, image_id in enumerate(sorted(set(ids)))}
         pairs = [
-            [self._neighbours(condition, number, view) for condition in conditions] if view else []
+            [self._neighbours(condition, number, banks, view) for condition in conditions] if banks else []
             for number in range(num_models)
         ]
         parts = tuple(UNUSABLE) if list(conditions) == [UNUSABLE_CONDITION] else tuple(conditions)

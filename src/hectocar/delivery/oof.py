@@ -1,7 +1,8 @@
 """Out-of-fold predictions: for each training photograph the answers of the network that did not see it.
 
 RUN/oof/<condition>_fold<k>.npz is made once and reused while network, photographs and views are the same. Conditions: the
-photographs as they are (``clean``), shifted like the test set (``shifted``), and some made ``unusable``.
+photographs as they are (``clean``), shifted like the test set (``shifted``), and some made ``unusable``; and, for the bank of
+neighbours only, those that the network was ``trained`` on.
 Shapes: N photographs, V views, G trained classes, D dimensions, K looks.
 """
 
@@ -33,7 +34,7 @@ from hectocar.photos.unusable import UNUSABLE, make_unusable
 from hectocar.photos.views import LOOK_NAMES, VIEWS, View, plan_renders
 from hectocar.progress import Progress, count_with
 
-CLEAN, SHIFTED, UNUSABLE_CONDITION = "clean", "shifted", "unusable"
+CLEAN, SHIFTED, UNUSABLE_CONDITION, TRAINED = "clean", "shifted", "unusable", "trained"
 NUM_BRIGHTNESS = 500
 """Training photographs whose mean luma is the brightness that views brighten to."""
 NUM_UNUSABLE = 200
@@ -42,7 +43,7 @@ NUM_UNUSABLE = 200
 
 @dataclass(frozen=True)
 class ViewTable:
-    """One row per photograph that a finished fold held out (in ``unusable``: per photograph and kind)."""
+    """One row per photograph that a finished fold held out (``unusable``: per photograph and kind; ``trained``: the others)."""
 
     views: tuple[str, ...]
     image_id: tuple[str, ...]
@@ -124,13 +125,13 @@ def predict_views(
     run_folder: Path, data_folder: Path, views: Sequence[View], condition: str, brightness: float,
     device: torch.device, progress: Progress,
 ) -> ViewTable:  # fmt: skip
-    """Predicts the held-out photographs of a run's finished folds in several views, under a condition.
+    """Predicts the photographs of a run's finished folds in several views, under a condition.
 
     Args:
         run_folder: A run with one finished fold or more.
         data_folder: Where the photographs lie now.
         views: The first gives the embeddings.
-        condition: ``clean``, ``shifted`` or ``unusable``.
+        condition: ``clean``, ``shifted``, ``unusable`` or ``trained``.
         brightness: Mean luma that bright views aim at.
         device: Where to compute.
         progress: Receives a bar per fold.
@@ -144,7 +145,7 @@ def predict_views(
     shift = read_shift(run_folder / SHIFT_FILE) if condition == SHIFTED else None
     tables = []
     for member in spec.members:
-        rows, change = folds.split(member.fold)[1], shift_change(shift)
+        rows, change = folds.split(member.fold)[0 if condition == TRAINED else 1], shift_change(shift)
         kinds: tuple[str, ...] = ()
         if condition == UNUSABLE_CONDITION:
             rows, kinds = _choose_unusable(rows, _spread(manifest.used(), NUM_UNUSABLE))

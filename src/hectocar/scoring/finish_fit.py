@@ -35,6 +35,7 @@ from hectocar.scoring.neighbours import NeighbourModel, fit_neighbours
 SHRINKAGES = (10.0, 30.0, 100.0, 300.0)
 SHRINKAGE_ROWS = 4000
 """The penalty is by row, so what suits a part of the rows suits them all."""
+KS = (5, 10, 20, 50, 100)
 FOREIGN_SHARES = (0.003, 0.01, 0.03, 0.1)
 """Shares of unusable photographs that the floor is fitted for: the smallest that keeps each kind affordable is taken."""
 AFFORDABLE = 1.42
@@ -220,7 +221,7 @@ class ChainFitter:
         labels = np.concatenate([table[rows] for table in self.evidence.neighbour_labels])
         cosines = np.concatenate([table[rows] for table in self.evidence.neighbour_cosines])
         label_Q = np.tile(self.evidence.label_N[rows], self.num_models)
-        return fit_neighbours(labels, cosines, label_Q, self.prior_G)
+        return fit_neighbours(labels, cosines, label_Q, self.prior_G, ks=KS)
 
     def scale_classes(self, states: list[State], shrinkage: float | None = None) -> tuple[list[Any], list[State]]:
         """A scale and a bias per class, shrunk by as much as the other folds call for; models are (shrinkage, scaling)."""
