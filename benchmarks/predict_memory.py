@@ -2,7 +2,7 @@
 
 python benchmarks/predict_memory.py PHOTOS --backbone convnext_base --size 384 --photos 24
 
-The networks have random weights: memory does not care. The bundle holds five of them, banks of 33,000 embeddings in all,
+The networks have random weights: memory does not care. The bundle holds five of them, banks of 33,000 embeddings each,
 and a finish of four views; predictions go through the parts of the real command. The table of 8,258 x 396 probabilities that
 the whole contest adds is counted on top.
 """
@@ -46,8 +46,9 @@ def write_model(folder: Path, backbone: str, size_px: int) -> None:
         name = f"{fold}.safetensors"
         save_tensors(run / name, dict(network.state_dict()), {"size_px": size_px})
         members.append(Member(name, "", fold, size_px, 1.0, 0.5))
-        embeddings = rng.standard_normal((NUM_BANK // NUM_FOLDS, network.embed_dim)).astype(np.float16)
-        banks[(0, fold)] = Bank(to_unit(embeddings), rng.integers(0, NUM_CLASSES, len(embeddings)))
+        embeddings = rng.standard_normal((NUM_BANK, network.embed_dim)).astype(np.float16)
+        labels = rng.integers(0, NUM_CLASSES, len(embeddings))
+        banks[(0, fold)] = Bank(to_unit(embeddings), labels, len(embeddings) // NUM_FOLDS)
     model = ModelSpec("run", network.config, InferenceConfig(), "float32", {})
     share = (1.0 / NUM_CLASSES,) * NUM_CLASSES
     spec = BundleSpec(run, classes, (model,), 100.0, share, share, hash_members(run, members))

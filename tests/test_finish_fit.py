@@ -9,7 +9,7 @@ from hectocar.errors import ArtifactError
 from hectocar.progress import NoProgress
 from hectocar.scoring.finish import Finish, Known, average_folds, measure_closeness, normalize_logits
 from hectocar.scoring.finish_chain import FinishReport, fit_finish, order_views
-from hectocar.scoring.finish_evidence import Evidence
+from hectocar.scoring.finish_evidence import Evidence, take_rows
 from hectocar.scoring.finish_fit import ChainFitter, Choice
 from hectocar.scoring.metrics import log_softmax
 
@@ -40,7 +40,9 @@ def make_evidence(
     cosines = -np.sort(-rng.uniform(0.5, 0.9, (len(rows), K)) + (0.4 if foreign else 0.0), axis=1).astype(np.float32)
     looks = np.stack([rng.uniform(60, 160, len(rows)), rng.uniform(0.2, 0.8, len(rows))], axis=1).astype(np.float32)
     part_N = np.repeat(np.arange(len(parts)), NUM_PHOTOS)
-    return Evidence(tuple(tables), (labels,), (cosines,), looks, label_N, rows % NUM_FOLDS, rows, part_N, parts)
+    return Evidence(
+        tuple(tables), (labels,), (cosines,), (cosines - 0.1,), looks, label_N, rows % NUM_FOLDS, rows, part_N, parts
+    )
 
 
 def fit(evidence: Evidence, foreign: Evidence) -> FinishReport:
@@ -68,7 +70,8 @@ def report(evidence: Evidence, foreign: Evidence) -> FinishReport:
 
 def known_of(evidence: Evidence, finish: Finish) -> Known:
     votes = finish.neighbours.apply(evidence.neighbour_labels[0], evidence.neighbour_cosines[0], PRIOR)
-    return Known(votes, measure_closeness(evidence.neighbour_cosines[0]), evidence.looks)
+    tables = (evidence.neighbour_cosines[0], evidence.unseen_cosines[0])
+    return Known(votes, np.hstack([measure_closeness(table) for table in tables]), evidence.looks)
 
 
 def apply(finish: Finish, evidence: Evidence) -> np.ndarray:
@@ -154,11 +157,7 @@ def test_in_sample_equals_what_is_delivered(report: FinishReport, evidence: Evid
 def test_permuting_photographs_permutes_the_answer(report: FinishReport, evidence: Evidence) -> None:
     """A row's answer does not depend on its company."""
     order = np.random.default_rng(0).permutation(len(evidence.label_N))
-    mixed = Evidence(
-        tuple(table[order] for table in evidence.log_probs), (evidence.neighbour_labels[0][order],),
-        (evidence.neighbour_cosines[0][order],), evidence.looks[order], evidence.label_N[order], evidence.fold_N[order],
-        evidence.photo_N[order], evidence.part_N[order], evidence.parts,
-    )  # fmt: skip
+    mixed = take_rows(evidence, order)
     np.testing.assert_allclose(apply(report.finish, mixed), apply(report.finish, evidence)[order], rtol=1e-12)
 
 

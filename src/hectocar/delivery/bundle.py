@@ -162,6 +162,12 @@ class Bank:
     embeddings: NDArray[np.float16]
     """(N, D), of length 1."""
     labels: NDArray[np.int64]
+    num_unseen: int
+    """The first so many photographs are those that the network was not trained on."""
+
+    @property
+    def unseen(self) -> NDArray[np.float16]:
+        return self.embeddings[: self.num_unseen]
 
 
 def to_unit(embeddings_ND: NDArray[np.float16]) -> NDArray[np.float16]:
@@ -234,7 +240,7 @@ def _model_tree(model: ModelSpec) -> dict[str, Any]:
 
 def _write_bank(folder: Path, name: str, bank: Bank) -> dict[str, str]:
     tensors = {"embeddings": torch.from_numpy(bank.embeddings), "labels": torch.from_numpy(bank.labels)}
-    save_tensors(folder / name, tensors, {})
+    save_tensors(folder / name, tensors, {"num_unseen": bank.num_unseen})
     return {"bank": name, "bank_sha256": hash_file(folder / name)}
 
 
@@ -246,12 +252,13 @@ def load_bank(spec: BundleSpec, member: Member) -> Bank | None:
     """
     if not member.bank:
         return None
-    tensors, _ = load_tensors_with_state(spec.folder / member.bank)
+    tensors, state = load_tensors_with_state(spec.folder / member.bank)
     try:
-        bank = Bank(tensors["embeddings"].numpy(), tensors["labels"].numpy())
+        bank = Bank(tensors["embeddings"].numpy(), tensors["labels"].numpy(), int(state["num_unseen"]))
         whole = bank.embeddings.ndim == 2 and bank.labels.shape == bank.embeddings.shape[:1]
         whole = whole and bool(((bank.labels >= 0) & (bank.labels < spec.classes.num_trained)).all())
-    except KeyError:
+        whole = whole and 0 < bank.num_unseen <= len(bank.labels)
+    except (KeyError, TypeError, ValueError):
         whole = False
     if not whole:
         raise ArtifactError(f"{spec.folder / member.bank}: not a bank of this bundle; make the bundle again")

@@ -6,6 +6,7 @@ Shapes: N photographs, R runs, V views, G trained classes, D dimensions.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from hectocar.photos.unusable import UNUSABLE
 from hectocar.photos.views import VIEWS, View, find_views
 from hectocar.progress import Progress
 from hectocar.scoring.equivalents import equivalent_effect
-from hectocar.scoring.finish import normalize_logits
+from hectocar.scoring.finish import NUM_CROWD, normalize_logits
 from hectocar.scoring.finish_chain import FinishReport, fit_finish, order_views
 from hectocar.scoring.finish_evidence import Evidence
 from hectocar.scoring.neighbours import find_neighbours
@@ -182,16 +183,16 @@ class _Gathered:
                 embeddings = np.concatenate([table.embeddings_of(view)[rows] for table, rows in parts])
                 labels = np.array([self.label_of[image_id] for image_id in ids], dtype=np.int64)
                 groups = np.array([self.group_of[image_id] for image_id in ids], dtype=np.int64)
-                banks[(number, int(fold))] = Bank(to_unit(embeddings), labels), groups
+                banks[(number, int(fold))] = Bank(to_unit(embeddings), labels, len(parts[0][1])), groups
         return banks
 
-    def _neighbours(
-        self, condition: str, number: int, banks: Banks, view: str
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Classes and cosines of the nearest photographs in the space of the query's own fold; its group is left out."""
+    def _neighbours(self, condition: str, number: int, banks: Banks, view: str) -> tuple[NDArray[Any], ...]:
+        """Classes and cosines of the nearest photographs in the space of the query's own fold, and cosines of the nearest
+        that its network has not seen; the query's group is left out."""
         table, rows = self.tables[condition][number], self.rows[condition][number]
         labels = np.full((len(rows), NUM_NEIGHBOURS), -1, dtype=np.int64)
         cosines = np.full((len(rows), NUM_NEIGHBOURS), -np.inf, dtype=np.float32)
+        unseen = np.full((len(rows), NUM_CROWD), -np.inf, dtype=np.float32)
         fold_N = table.fold[rows]
         for fold in np.unique(fold_N):
             bank, groups = banks[(number, int(fold))]
@@ -200,7 +201,11 @@ class _Gathered:
             queries = to_unit(table.embeddings_of(view)[rows[here]])
             found = find_neighbours(queries, bank.embeddings, NUM_NEIGHBOURS, query_group_Q=own, bank_group_B=groups)
             labels[here], cosines[here] = found.take_labels(bank.labels), found.cosine_Qk
-        return labels, cosines
+            unseen_groups = groups[: bank.num_unseen]
+            unseen[here] = find_neighbours(
+                queries, bank.unseen, NUM_CROWD, query_group_Q=own, bank_group_B=unseen_groups
+            ).cosine_Qk
+        return labels, cosines, unseen
 
     def _stack(self, conditions: Sequence[str], banks: Banks | None = None, view: str = "") -> Evidence:
         """Rows of the conditions one below the other; without banks, without neighbours."""
@@ -218,8 +223,9 @@ class _Gathered:
                 for number in range(num_models)
                 for place in range(len(self.tables[CLEAN][0].views))
             ),
-            neighbour_labels=tuple(np.concatenate([labels for labels, _ in found]) for found in pairs if found),
-            neighbour_cosines=tuple(np.concatenate([cosines for _, cosines in found]) for found in pairs if found),
+            neighbour_labels=tuple(np.concatenate([part[0] for part in found]) for found in pairs if found),
+            neighbour_cosines=tuple(np.concatenate([part[1] for part in found]) for found in pairs if found),
+            unseen_cosines=tuple(np.concatenate([part[2] for part in found]) for found in pairs if found),
             looks=np.concatenate([self.tables[condition][0].looks[self.rows[condition][0]] for condition in conditions]),
             label_N=np.array([self.label_of[image_id] for image_id in ids], dtype=np.int64),
             fold_N=np.array([self.fold_of[image_id] for image_id in ids], dtype=np.int64),

@@ -187,7 +187,8 @@ class Classifier:
         queries, num_wanted = to_unit(embeddings_BD.astype(np.float16)), max(model.k, NUM_CROWD)
         found = find_neighbours(queries, loaded.bank.embeddings, num_wanted)
         votes = model.apply(found.take_labels(loaded.bank.labels), found.cosine_Qk, np.array(self.spec.prior))
-        return votes, measure_closeness(found.cosine_Qk)
+        unseen = find_neighbours(queries, loaded.bank.unseen, NUM_CROWD)
+        return votes, np.hstack([measure_closeness(found.cosine_Qk), measure_closeness(unseen.cosine_Qk)])
 
 
 def describe_choice(classifier: Classifier) -> str:

@@ -19,9 +19,14 @@ from hectocar.scoring.metrics import log_softmax
 from hectocar.scoring.neighbours import NeighbourModel
 
 Floats = NDArray[np.float64]
-DOUBT_NAMES = ("confidence", "agreement", "entropy", "nearest", "crowd", "brightness", "sharpness")
-"""What the floor looks at: log odds of the best class, log odds that the sources give it on average, entropy (nats), cosine of
-the nearest neighbour, mean cosine of the ten nearest, distance from the training brightness, log sharpness."""
+DOUBT_NAMES = (
+    *("confidence", "agreement", "entropy", "disagreement"),
+    *("nearest", "crowd", "nearest_unseen", "crowd_unseen"),
+    *("brightness", "sharpness"),
+)
+"""What the floor looks at: log odds of the best class, log odds that the sources give it on average, entropy (nats),
+Jensen-Shannon divergence of the sources (nats), cosine of the nearest neighbour, mean cosine of the ten nearest, the same two
+among the photographs that the network has not seen, distance from the training brightness, log sharpness."""
 NUM_CROWD = 10
 _MIN_PROB = 1e-12
 
@@ -33,7 +38,7 @@ class Known:
     neighbour_probs: NDArray[np.float64]
     """(N, G) votes of the neighbours, averaged over the models."""
     closeness: NDArray[np.float64]
-    """(N, 2) see ``measure_closeness``, averaged over the models."""
+    """(N, 4) ``measure_closeness`` of all neighbours and of those that the network has not seen, averaged over the models."""
     looks: NDArray[np.float32]
     """(N, K)."""
 
@@ -173,15 +178,21 @@ class Finish:
 def doubt_features(
     log_probs_NG: ArrayLike, sources: Sequence[NDArray[Any]], known: Known, brightness: float
 ) -> NDArray[np.float64]:
-    """(N, 7) signs that a photograph is unlike any seen, see ``DOUBT_NAMES``."""
+    """(N, 10) signs that a photograph is unlike any seen, see ``DOUBT_NAMES``."""
     log_probs = np.asarray(log_probs_NG, dtype=np.float64)
     rows, best = np.arange(len(log_probs)), log_probs.argmax(axis=1)
-    own = np.mean([np.exp(np.asarray(source)[rows, best], dtype=np.float64) for source in sources], axis=0)
+    own, mean_NG, entropy_N = np.zeros(len(rows)), np.zeros_like(log_probs), np.zeros(len(rows))
+    for source in sources:
+        probs = np.exp(np.asarray(source, dtype=np.float64))
+        own += probs[rows, best] / len(sources)
+        mean_NG += probs / len(sources)
+        entropy_N += _entropy(probs) / len(sources)
     looks = known.looks.astype(np.float64)
     columns = [
         _log_odds(np.exp(log_probs[rows, best])),
         _log_odds(own),
-        -(np.exp(log_probs) * np.maximum(log_probs, -50.0)).sum(axis=1),
+        _entropy(np.exp(log_probs)),
+        _entropy(mean_NG) - entropy_N,
         *known.closeness.T,
         np.abs(looks[:, 0] - brightness),
         np.log(np.maximum(looks[:, 1], 1e-3)),
@@ -200,6 +211,11 @@ def measure_closeness(cosine_Nk: ArrayLike) -> NDArray[np.float64]:
     total_N = np.where(found, cosines, 0.0).sum(axis=1)
     mean_N = np.where(found[:, 0], total_N / np.maximum(found.sum(axis=1), 1), -1.0)
     return np.stack([np.maximum(cosines[:, 0], -1.0), mean_N], axis=1)
+
+
+def _entropy(probs_NG: Floats) -> Floats:
+    result: Floats = -(probs_NG * np.log(np.maximum(probs_NG, _MIN_PROB))).sum(axis=1)
+    return result
 
 
 def _log_odds(prob_N: Floats) -> Floats:

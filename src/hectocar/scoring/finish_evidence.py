@@ -26,6 +26,8 @@ class Evidence:
     neighbour_labels: tuple[Ints, ...]
     """R tables (N, k): classes of the nearest photographs in the space of the fold's own network; -1 for none."""
     neighbour_cosines: tuple[NDArray[np.float32], ...]
+    unseen_cosines: tuple[NDArray[np.float32], ...]
+    """R tables (N, 10): cosines of the nearest photographs that the network was not trained on."""
     looks: NDArray[np.float32]
     label_N: Ints
     """For unusable rows it means nothing."""
@@ -95,6 +97,7 @@ def take_rows(evidence: Evidence, rows: Ints) -> Evidence:
         log_probs=tuple(table[rows] for table in evidence.log_probs),
         neighbour_labels=tuple(table[rows] for table in evidence.neighbour_labels),
         neighbour_cosines=tuple(table[rows] for table in evidence.neighbour_cosines),
+        unseen_cosines=tuple(table[rows] for table in evidence.unseen_cosines),
         looks=evidence.looks[rows],
         label_N=evidence.label_N[rows],
         fold_N=evidence.fold_N[rows],

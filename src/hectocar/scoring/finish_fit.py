@@ -277,7 +277,8 @@ class ChainFitter:
         return temperature, floor
 
     def _doubts(self, log_probs: NDArray[Any], side: Evidence) -> Floats:
-        closeness = np.mean([measure_closeness(cosines) for cosines in side.neighbour_cosines], axis=0)
+        tables = (side.neighbour_cosines, side.unseen_cosines)
+        closeness = np.hstack([np.mean([measure_closeness(table) for table in part], axis=0) for part in tables])
         return doubt_features(log_probs, side.log_probs, Known(np.empty(0), closeness, side.looks), self.brightness)
 
     @property
