@@ -241,7 +241,8 @@ def test_a_temperature_without_a_floor_is_the_plain_one() -> None:
     label_N = np.array([generator.choice(6, p=row) for row in softmax(logits)])
     log_probs = np.log(softmax(2.0 * logits))
     plain = math.exp(fit_temperature(log_probs, label_N).log_base)
-    assert fit_temperature_under(log_probs, label_N, np.zeros(500), np.full(6, 1 / 6)) == pytest.approx(plain, rel=1e-3)
+    found = fit_temperature_under(log_probs, label_N, np.zeros((500, 0)), np.zeros(500), np.full(6, 1 / 6))
+    assert math.exp(found.log_base) == pytest.approx(plain, rel=1e-3)
 
 
 def test_wrong_labels_no_longer_heat_the_rest() -> None:
@@ -252,7 +253,20 @@ def test_wrong_labels_no_longer_heat_the_rest() -> None:
     wrong = generator.random(4000) < 0.1
     label_N[wrong] = generator.integers(0, 6, wrong.sum())
     log_probs, prior = np.log(softmax(logits)), np.full(6, 1 / 6)
-    alone = fit_temperature_under(log_probs, label_N, np.zeros(4000), prior)
-    under = fit_temperature_under(log_probs, label_N, np.full(4000, 0.1), prior)
-    assert under == pytest.approx(1.0, abs=0.1)
-    assert alone > under + 0.2
+    shares = (np.zeros(4000), np.full(4000, 0.1))
+    alone, under = (fit_temperature_under(log_probs, label_N, np.zeros((4000, 0)), share, prior) for share in shares)
+    assert math.exp(under.log_base) == pytest.approx(1.0, abs=0.1)
+    assert math.exp(alone.log_base) > math.exp(under.log_base) + 0.2
+
+
+def test_a_temperature_under_a_floor_finds_a_planted_slope() -> None:
+    """Rows whose feature says that their logits were doubled get twice the temperature."""
+    generator = np.random.default_rng(3)
+    logits = generator.normal(0.0, 2.0, (4000, 6))
+    label_N = np.array([generator.choice(6, p=row) for row in softmax(logits)])
+    doubled = generator.random(4000) < 0.5
+    log_probs = np.log(softmax(logits * np.where(doubled, 2.0, 1.0)[:, None]))
+    found = fit_temperature_under(log_probs, label_N, doubled[:, None].astype(float), np.zeros(4000), np.full(6, 1 / 6))
+    temperatures = found.temperatures(doubled[:, None].astype(float), 4000)
+    assert np.median(temperatures[doubled]) == pytest.approx(2.0, rel=0.1)
+    assert np.median(temperatures[~doubled]) == pytest.approx(1.0, rel=0.1)

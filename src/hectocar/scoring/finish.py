@@ -69,7 +69,7 @@ class Level:
     mix_temperature: Temperature | None
     vector: VectorScaling | None
     floor_temperature: Temperature
-    """Fitted together with the floor: without the floor, wrong labels and odd photographs make it too hot."""
+    """By doubts. Fitted together with the floor: without it, wrong labels and odd photographs make it too hot."""
     floor: Floor
 
     def apply(self, sources: Sequence[NDArray[Any]], known: Known, prior_G: ArrayLike, brightness: float) -> Floats:
@@ -87,7 +87,7 @@ class Level:
             log_probs = self.mix_temperature.apply(mixed)
         if self.vector is not None:
             log_probs = self.vector.apply(log_probs)
-        log_probs = self.floor_temperature.apply(log_probs)
+        log_probs = self.floor_temperature.apply(log_probs, doubt_features(log_probs, sources, known, brightness))
         doubts = doubt_features(log_probs, sources, known, brightness)
         return self.floor.apply(np.exp(log_probs), doubts, np.asarray(prior_G, dtype=np.float64))
 

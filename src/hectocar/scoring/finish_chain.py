@@ -3,7 +3,6 @@
 Shapes: N rows, G trained classes, R models, V views.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from hectocar.progress import Progress
 from hectocar.scoring.blend import Blend
-from hectocar.scoring.calibrate import Temperature, fit_temperature
+from hectocar.scoring.calibrate import fit_temperature
 from hectocar.scoring.finish import Expected, Finish, Level
 from hectocar.scoring.finish_evidence import Evidence, Gain, LinkRow, State, arithmetic_mean, thin_rows
 from hectocar.scoring.finish_fit import ChainFit, ChainFitter, Choice
@@ -229,7 +228,7 @@ def fit_chain(
         mix=mixes[-1][1] if mixes else None,
         mix_temperature=mixes[-1][2] if mixes else None,
         vector=vectors[-1][1] if vectors else None,
-        floor_temperature=Temperature(math.log(temperature), (), (), ()),
+        floor_temperature=temperature,
         floor=floor,
     )
     return ChainFit(

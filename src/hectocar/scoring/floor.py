@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, special
+from scipy import special
 
 from hectocar.scoring import fitting
-from hectocar.scoring.calibrate import check_at_least_zero
-from hectocar.scoring.metrics import CLIP, Floats, _checked_labels, _normalised
+from hectocar.scoring.calibrate import FEATURE_LIMIT as TEMPERATURE_LIMIT
+from hectocar.scoring.calibrate import Temperature, check_at_least_zero
+from hectocar.scoring.metrics import CLIP, Floats, _checked_labels, _normalised, softmax
 
 HIGHEST_SHARE = 0.999
 FEATURE_LIMIT = 4.0
@@ -149,20 +150,38 @@ def fit_floor(
     return Floor(float(found[0]), *map(fitting.to_floats, (found[1:], means, scales)))
 
 
-def fit_temperature_under(log_probs_NC: ArrayLike, label_N: ArrayLike, share_N: ArrayLike, prior_C: ArrayLike) -> float:
-    """The temperature T of lowest mean loss of (1 - share) * softmax(log_probs / T) + share * prior."""
+def fit_temperature_under(
+    log_probs_NC: ArrayLike, label_N: ArrayLike, features_NK: ArrayLike, share_N: ArrayLike, prior_C: ArrayLike,
+    *, ridge: float = 1e-3,
+) -> Temperature:  # fmt: skip
+    """The temperature, by features, of lowest mean loss of (1 - share) * softmax(log_probs / T) + share * prior.
+
+    Args:
+        log_probs_NC: before the floor.
+        features_NK: K may be 0.
+        share_N: of the prior, in [0, 1).
+        ridge: times the sum of squared slopes.
+    """
     log_probs = np.asarray(log_probs_NC, dtype=np.float64)
-    label = _checked_labels(label_N, log_probs)
+    label, num_rows = _checked_labels(label_N, log_probs), len(log_probs)
     prior, share = check_prior(prior_C, log_probs.shape[1]), np.asarray(share_N, dtype=np.float64)
-    behind_NC = log_probs - log_probs[np.arange(len(label)), label][:, None]
+    features = np.asarray(features_NK, dtype=np.float64).reshape(num_rows, -1)
+    means, scales = fitting.compute_standardiser(features, np.full(num_rows, 1.0 / num_rows))
+    standard_NK = fitting.standardise(features, means, scales, TEMPERATURE_LIMIT)
+    rows = np.arange(num_rows)
 
-    def compute_loss(log_temperature: float) -> float:
-        # The label's own term is exp(0) = 1, so nothing underflows; logits 250 above it would be needed to overflow.
-        own_N = 1.0 / np.exp(np.minimum(behind_NC * math.exp(-log_temperature), 700.0)).sum(axis=1)
-        return float(-np.log(np.maximum((1.0 - share) * own_N + share * prior[label], CLIP)).mean())
+    def compute_loss(point: Floats) -> tuple[float, Floats]:
+        slopes = point[1:]
+        scaled_NC = log_probs * np.exp(-(point[0] + standard_NK @ slopes))[:, None]
+        probs_NC = softmax(scaled_NC)
+        own_N = (1.0 - share) * probs_NC[rows, label]
+        mixed_N = np.maximum(own_N + share * prior[label], CLIP)
+        by_raw_N = own_N / mixed_N * (scaled_NC[rows, label] - (probs_NC * scaled_NC).sum(axis=1)) / num_rows
+        loss = float(-np.log(mixed_N).mean() + ridge * slopes @ slopes)
+        return loss, np.concatenate([[by_raw_N.sum()], by_raw_N @ standard_NK + 2.0 * ridge * slopes])
 
-    found = optimize.minimize_scalar(compute_loss, bounds=(-1.0, 1.0), method="bounded", options={"xatol": 1e-5})
-    return math.exp(float(found.x))
+    found = fitting.minimise(compute_loss, np.zeros(1 + len(means)), [(-1.0, 1.0)] * (1 + len(means)))
+    return Temperature(float(found[0]), *map(fitting.to_floats, (found[1:], means, scales)))
 
 
 def _build_problem(
