@@ -264,8 +264,9 @@ class ChainFitter:
         return share, temperature, floor
 
     def _fit_floor_for(self, state: State, foreign_rows: Ints, foreign_share: float) -> tuple[Temperature, Floor]:
-        side, foreign_side = take_rows(self.evidence, state.train), take_rows(self.foreign, foreign_rows)
-        real, foreign = state.real[state.train], state.foreign[foreign_rows]
+        rows = thin_rows(state.train)
+        side, foreign_side = take_rows(self.evidence, rows), take_rows(self.foreign, foreign_rows)
+        real, foreign = state.real[rows], state.foreign[foreign_rows]
         before, foreign_before = self._doubts(real, side), self._doubts(foreign, foreign_side)
         log_probs, foreign_log_probs = log_softmax(real), log_softmax(foreign)
         for _ in range(FLOOR_ROUNDS):
