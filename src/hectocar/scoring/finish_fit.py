@@ -240,8 +240,11 @@ class ChainFitter:
     def lay_floor(self, states: list[State], foreign_share: float | None) -> tuple[list[Any], list[State]]:
         """Mixes in the prior where a photograph is unlike those seen; models are (foreign share, temperature, floor)."""
 
+        # One share for all: else the nested estimate would be that of another floor than the one that is delivered.
+        share = foreign_share or self.fit_floor(states[-1], states[-1].foreign_train, None)[0]
+
         def fit(state: State) -> tuple[float, Temperature, Floor]:
-            return self.fit_floor(state, state.foreign_train, foreign_share)
+            return self.fit_floor(state, state.foreign_train, share)
 
         def apply(fitted: Any, table: NDArray[np.float32], side: Evidence) -> NDArray[Any]:
             _, temperature, floor = fitted
