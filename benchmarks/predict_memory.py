@@ -54,7 +54,7 @@ def write_model(folder: Path, backbone: str, size_px: int) -> None:
     spec = BundleSpec(run, classes, (model,), 100.0, share, share, hash_members(run, members))
     zeros = (0.0,) * len(DOUBT_NAMES)
     level = Level(
-        VIEWS, 4.6, Expected(1.0, 0.1, None, None), Blend((0.25,) * 4, 0.0), Temperature(0.0, (), (), ()),
+        VIEWS, 4.6, Expected(1.0, 0.1, None, None), Blend((0.25,) * 4, 0.0), Temperature(0.0, (), (), ()), (),
         Blend((0.8, 0.2), 1.0), Temperature(0.0, (), (), ()), VectorScaling((0.0,) * NUM_CLASSES, (0.0,) * NUM_CLASSES),
         Temperature(0.0, zeros, zeros, (1.0,) * len(DOUBT_NAMES)),
         Floor(-4.0, zeros, zeros, (1.0,) * len(DOUBT_NAMES)),

@@ -111,6 +111,26 @@ def test_looks_that_say_nothing_do_not_steer_the_temperature(report: FinishRepor
     assert report.finish.choose(None).temperature.slopes == ()
 
 
+@pytest.mark.parametrize("column", [0, 1])
+def test_a_look_that_says_how_sure_to_be_is_followed_and_delivered(column: int, foreign: Evidence) -> None:
+    """Where half of the photographs are dark (or blurred) and three times too sure, the temperature follows that look, in
+    every level, and what is delivered is what was judged."""
+    evidence = make_evidence(4, ("clean",), overconfidence=1.0)
+    marked = np.arange(len(evidence.label_N)) % 2 == 0
+    looks = evidence.looks.copy()
+    looks[:, column] = np.where(marked, looks[:, column] * 0.3, looks[:, column] * 1.3)
+    tables = tuple(
+        normalize_logits(np.where(marked[:, None], 4.0, 1.0) * table.astype(np.float64)) for table in evidence.log_probs
+    )
+    evidence = Evidence(**{**evidence.__dict__, "log_probs": tables, "looks": looks})
+    report = fit(evidence, foreign)
+    assert all(column in level.temperature_looks for level in report.finish.levels)
+    finish = Finish.from_json(json.loads(json.dumps(report.finish.to_json())))
+    probs = apply(finish, evidence)
+    loss = -np.log(probs[np.arange(len(probs)), evidence.label_N]).mean()
+    assert loss == pytest.approx(report.chain[-1].in_sample["clean"], abs=1e-5)
+
+
 def test_unusable_photographs_become_affordable(report: FinishReport) -> None:
     """Sure of a random class they cost far more than the prior without a floor, and at most half more with it."""
     assert max(report.foreign_cost_before.values()) > 2.0

@@ -27,7 +27,7 @@ DOUBT_NAMES = (
 """What the floor looks at: log odds of the best class, log odds that the sources give it on average, entropy (nats),
 Jensen-Shannon divergence of the sources (nats), cosine of the nearest neighbour, mean cosine of the ten nearest, the same two
 among the photographs that the network has not seen, distance from the training brightness, log sharpness."""
-NUM_CROWD = 10
+NUM_CROWD, NUM_LOOKS = 10, 2
 _MIN_PROB = 1e-12
 
 
@@ -64,6 +64,8 @@ class Level:
     expected: Expected
     blend: Blend
     temperature: Temperature
+    temperature_looks: tuple[int, ...]
+    """Columns of the looks that the temperature follows."""
     mix: Blend | None
     """Networks and neighbours."""
     mix_temperature: Temperature | None
@@ -81,7 +83,8 @@ class Level:
             prior_G: Share of each class in training.
             brightness: Mean luma of the training photographs.
         """
-        log_probs = self.temperature.apply(self.blend.apply(sources), known.looks if self.temperature.slopes else None)
+        looks = known.looks[:, list(self.temperature_looks)] if self.temperature_looks else None
+        log_probs = self.temperature.apply(self.blend.apply(sources), looks)
         if self.mix is not None and self.mix_temperature is not None:
             mixed = self.mix.apply([log_probs, np.log(np.maximum(known.neighbour_probs, _MIN_PROB))])
             log_probs = self.mix_temperature.apply(mixed)
@@ -96,6 +99,7 @@ class Level:
         return {
             "views": list(self.views),
             "cost": self.cost,
+            "temperature_looks": list(self.temperature_looks),
             "expected": asdict(self.expected),
             **{name: None if part is None else part.to_json() for name, part in parts.items()},
         }
@@ -110,8 +114,12 @@ class Level:
             figures: dict[str, Any] = {name: _number(data["expected"][name]) for name in Expected.__dataclass_fields__}
             if any(parts[name] is None for name in ("blend", "temperature", "floor_temperature", "floor")):
                 raise ValueError("blend, temperature, floor_temperature and floor are needed")
+            looks = tuple(int(column) for column in data["temperature_looks"])
+            if len(looks) != len(parts["temperature"].slopes) or not all(0 <= column < NUM_LOOKS for column in looks):
+                raise ValueError(f"temperature_looks is {list(looks)}; allowed: a column of the looks for each slope")
             expected = Expected(**figures)
-            return cls(views=tuple(map(str, data["views"])), cost=float(data["cost"]), expected=expected, **parts)
+            views, cost = tuple(map(str, data["views"])), float(data["cost"])
+            return cls(views=views, cost=cost, expected=expected, temperature_looks=looks, **parts)
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"finish: damaged level ({type(error).__name__}: {error})") from error
 

@@ -218,6 +218,10 @@ def fit_chain(
     floors, states = fitter.lay_floor(states, choice.foreign_share)
     rows.append(fitter.describe("floor, and temperature under it", states, before))
     nested, base = fitter.losses(states)[0], fitter.losses(start)[0]
+    kept = {row.name for row in rows if row.kept}
+    looks = choice.looks
+    if looks is None:
+        looks = next((places for name, places in LOOKS.items() if name in kept), ())
     foreign_share, temperature, floor = floors[-1]
     level = Level(
         views=views,
@@ -225,6 +229,7 @@ def fit_chain(
         expected=_expect(fitter.evidence, nested),
         blend=blends[-1],
         temperature=temperatures[-1],
+        temperature_looks=looks,
         mix=mixes[-1][1] if mixes else None,
         mix_temperature=mixes[-1][2] if mixes else None,
         vector=vectors[-1][1] if vectors else None,
@@ -238,7 +243,7 @@ def fit_chain(
         neighbours=neighbours,
         choice=Choice(
             power=choice.power,
-            looks=next((places for name, places in LOOKS.items() if name in {row.name for row in rows if row.kept}), ()),
+            looks=looks,
             neighbours=bool(mixes),
             mix_power=mixes[-1][1].power if mixes else None,
             vector=bool(vectors),
