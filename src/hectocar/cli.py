@@ -335,7 +335,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"hectocar: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("hectocar: interrupted; what was finished is kept: the same command goes on (train: with --resume)", file=sys.stderr)
+        print("hectocar: interrupted; what was finished is kept: call again (train: with --resume)", file=sys.stderr)
         return 130
     return 0
 
