@@ -1,6 +1,7 @@
 """Files that a step leaves behind: written whole or not at all, and with a record of what made them."""
 
 import hashlib
+import io
 import json
 import os
 import platform
@@ -11,6 +12,10 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from hectocar.errors import ArtifactError
 
@@ -54,6 +59,22 @@ def _read_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def save_arrays(path: Path, **arrays: ArrayLike) -> None:
+    """Writes named arrays into one npz file, atomically."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+    replace_file(path, lambda target: target.write_bytes(buffer.getvalue()))
+
+
+def load_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
+    """What ``save_arrays`` wrote, without pickles; None where there is no such file or it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+    except (OSError, ValueError, KeyError, BadZipFile):
+        return None
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize
 from scipy.special import expit, log_softmax
 
+from hectocar.scoring.neighbours import find_neighbours
+
 Floats = NDArray[np.floating]
 
 MARGIN_WEIGHT = 2.0
@@ -21,7 +23,6 @@ are found equally well from 0 to 3; those turned to the class that is most often
 0.45 without the margin, 0.49 with weight 2, 0.51 with 4), but weight 6 costs random ones.
 """
 _MIN_PROB = 1e-12
-_CHUNK_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,9 @@ def compute_neighbour_probs(
         num_taken = min(num_neighbours, len(rows) - 1)
         if num_taken < 1:
             continue
-        unit_RD = np.asarray(embed_ND[rows], dtype=np.float32)
-        unit_RD = unit_RD / np.maximum(np.linalg.norm(unit_RD, axis=1, keepdims=True), _MIN_PROB)
-        for start in range(0, len(rows), _CHUNK_ROWS):
-            chunk = np.arange(start, min(start + _CHUNK_ROWS, len(rows)))
-            cosine_BR = unit_RD[chunk] @ unit_RD.T
-            cosine_BR[np.arange(len(chunk)), chunk] = -np.inf
-            nearest_BK = np.argpartition(-cosine_BR, num_taken - 1, axis=1)[:, :num_taken]
-            np.add.at(shares_NG, (rows[chunk][:, None], labels_N[rows[nearest_BK]]), 1.0 / num_taken)
+        own = np.arange(len(rows))
+        found = find_neighbours(embed_ND[rows], embed_ND[rows], num_taken, query_group_Q=own, bank_group_B=own)
+        np.add.at(shares_NG, (rows[:, None], found.take_labels(labels_N[rows])), 1.0 / num_taken)
     return shares_NG
 
 

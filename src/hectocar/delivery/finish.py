@@ -88,7 +88,7 @@ def finish_runs(
         condition: [predict_views(folder, root, chosen, condition, brightness, device, progress) for folder in run_folders]
         for condition in (*conditions, UNUSABLE_CONDITION)
     }
-    gathered = _gather(run_folders[0], tables, conditions, chosen)
+    gathered = _gather(run_folders[0], tables, conditions)
     places = gathered.order_places(chosen, len(specs))
     first = chosen[places[0]]
     trained = [predict_views(folder, root, [first], TRAINED, brightness, device, progress) for folder in run_folders]
@@ -243,7 +243,7 @@ class _Gathered:
         return np.array([parts.index(name) for name in names], dtype=np.int64)
 
 
-def _gather(first_run: Path, tables: dict[str, list[ViewTable]], conditions: list[str], views: Sequence[View]) -> _Gathered:
+def _gather(first_run: Path, tables: dict[str, list[ViewTable]], conditions: list[str]) -> _Gathered:
     rows = {}
     for condition, runs in tables.items():
         places = [{key: row for row, key in enumerate(zip(t.image_id, t.kind, strict=True))} for t in runs]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from hectocar.artifacts import replace_file, write_json
 from hectocar.scoring.equivalents import PolicyEffect, effect_rows
-from hectocar.scoring.finish import Finish, Level
+from hectocar.scoring.finish import Finish
 from hectocar.scoring.finish_chain import Calibration, FinishReport
 from hectocar.scoring.finish_evidence import Gain, LinkRow
 from hectocar.scoring.submission import EquivalentPolicy
@@ -55,17 +55,8 @@ def level_rows(finish: Finish) -> list[list[str]]:
     """What ``predict --views`` chooses among."""
     rows = [["--views", "cost", "clean", "shifted", "views"]]
     for level in finish.levels:
-        rows.append([str(len(level.views)), f"{level.cost:.1f}", *describe_level(level), ", ".join(level.views)])
+        rows.append([str(len(level.views)), f"{level.cost:.1f}", *level.expected.describe(), ", ".join(level.views)])
     return rows
-
-
-def describe_level(level: Level) -> tuple[str, str]:
-    """Expected loss, clean and shifted, with standard errors."""
-    expected = level.expected
-    clean = f"{expected.clean:.4f} ± {expected.clean_error:.4f}"
-    if expected.shifted is None:
-        return clean, "-"
-    return clean, f"{expected.shifted:.4f} ± {expected.shifted_error:.4f}"
 
 
 def calibration_rows(report: FinishReport) -> list[list[str]]:

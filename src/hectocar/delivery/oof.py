@@ -6,18 +6,16 @@ neighbours only, those that the network was ``trained`` on.
 Shapes: N photographs, V views, G trained classes, D dimensions, K looks.
 """
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hectocar.artifacts import compute_digest, replace_file
+from hectocar.artifacts import compute_digest, load_arrays, save_arrays
 from hectocar.config import InferenceConfig
 from hectocar.delivery.bundle import BundleSpec, Member, load_network, read_run_model
 from hectocar.errors import ArtifactError
@@ -249,20 +247,13 @@ def _join(tables: Sequence[ViewTable]) -> ViewTable:
 
 
 def _save(path: Path, table: ViewTable, digest: str) -> None:
-    buffer = io.BytesIO()
-    np.savez(
-        buffer, views=np.array(table.views), image_id=np.array(table.image_id), kind=np.array(table.kind), fold=table.fold,
-        logits=table.logits, embeddings=table.embeddings, looks=table.looks, digest=np.array(digest),
-    )  # fmt: skip
-    replace_file(path, lambda target: target.write_bytes(buffer.getvalue()))
+    save_arrays(path, **{**table.__dict__, "digest": digest})
 
 
 def _load(path: Path, digest: str) -> ViewTable | None:
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            if str(data["digest"]) != digest:
-                return None
-            views, ids, kinds = (tuple(data[name].tolist()) for name in ("views", "image_id", "kind"))
-            return ViewTable(views, ids, kinds, data["fold"], data["logits"], data["embeddings"], data["looks"])
-    except (OSError, ValueError, KeyError, BadZipFile):  # none yet, or damaged: it is made again
+    data = load_arrays(path)
+    if data is None or str(data.pop("digest", "")) != digest:  # none yet, damaged, or of something else: it is made again
         return None
+    texts = {name: tuple(data.pop(name).tolist()) for name in ("views", "image_id", "kind")}
+    fields: dict[str, Any] = {**texts, **data}
+    return ViewTable(**fields)

@@ -199,10 +199,8 @@ def describe_choice(classifier: Classifier) -> str:
     asked = f"{num_networks} networks x {len(views)} views ({', '.join(views)}): {work}"
     if level is None:
         return f"{asked}; nothing is fitted, see `hectocar finish`"
-    expected = level.expected
-    losses = f"{expected.clean:.4f} ± {expected.clean_error:.4f}"
-    if expected.shifted is not None:
-        losses += f", {expected.shifted:.4f} ± {expected.shifted_error:.4f} shifted like the test set"
+    clean, shifted = level.expected.describe()
+    losses = clean if level.expected.shifted is None else f"{clean}, {shifted} shifted like the test set"
     per_model = num_networks / len(classifier.spec.models)
     more = "; the mean of the folds is usually lower, which out-of-fold answers cannot show" if per_model > 1 else ""
     return f"{asked}\nexpected log loss {losses}, of one network per model and photograph{more}"

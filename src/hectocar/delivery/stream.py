@@ -5,17 +5,15 @@ the same; they go when the answer stands. A part is one list of batches whatever
 work was cut, so the answer is the same to the last digit.
 """
 
-import io
 import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
-from hectocar.artifacts import compute_digest, make_folder, read_json, replace_file, write_json
+from hectocar.artifacts import compute_digest, load_arrays, make_folder, read_json, save_arrays, write_json
 from hectocar.delivery.predictor import Classifier, ProbabilityTable
 from hectocar.errors import ArtifactError
 
@@ -104,18 +102,13 @@ def _shifted(on_photo: Callable[[int, int], None], start: int, total: int) -> Ca
 
 
 def _save_part(path: Path, part: ProbabilityTable) -> None:
-    buffer = io.BytesIO()
     problems = json.dumps({str(row): reason for row, reason in part.problems.items()}, ensure_ascii=False)
-    np.savez(buffer, probs=part.probs_NG, problems=np.array(problems))
-    replace_file(path, lambda target: target.write_bytes(buffer.getvalue()))
+    save_arrays(path, probs=part.probs_NG, problems=problems)
 
 
 def _load_part(path: Path, num_rows: int, num_classes: int) -> ProbabilityTable | None:
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            probs, problems = data["probs"], json.loads(str(data["problems"]))
-    except (OSError, ValueError, KeyError, BadZipFile):  # none yet, or damaged: it is made again
-        return None
-    if probs.shape != (num_rows, num_classes):
-        return None
-    return ProbabilityTable(probs, {int(row): reason for row, reason in problems.items()})
+    data = load_arrays(path)
+    if data is None or data.keys() != {"probs", "problems"} or data["probs"].shape != (num_rows, num_classes):
+        return None  # none yet, or damaged: it is made again
+    problems = json.loads(str(data["problems"]))
+    return ProbabilityTable(data["probs"], {int(row): reason for row, reason in problems.items()})

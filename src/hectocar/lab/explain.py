@@ -17,7 +17,7 @@ from hectocar.artifacts import replace_file
 from hectocar.delivery.predictor import Classifier, Prediction
 from hectocar.errors import ConfigError, DataError
 from hectocar.lab.preview import load_font, printable
-from hectocar.photos.batches import RenderBatch
+from hectocar.photos.batches import RenderBatch, decode_for
 from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.photos.measure import measure_look
 from hectocar.photos.views import Render, render_picture
@@ -90,14 +90,11 @@ def occlusion_map(classifier: Classifier, photo: str | Path | bytes, grid: int =
 def _decode_for(classifier: Classifier, photo: str | Path | bytes) -> list[Image.Image]:
     """The photograph at the size at which ``predict`` decodes it for each render."""
     data = photo if isinstance(photo, bytes) else read_photo_bytes(Path(photo))
-    limit = classifier.spec.max_megapixels
     try:
-        sides = dict.fromkeys(2 * render.size_px for render in classifier.renders)
-        images = {side: decode_photo(data, max_megapixels=limit, min_side_px=side) for side in sides}
+        return decode_for(data, classifier.renders, classifier.spec.max_megapixels)
     except DataError as error:
         where = "" if isinstance(photo, bytes) else f"{photo}: "
         raise DataError(f"{where}{error}") from error
-    return [images[2 * render.size_px] for render in classifier.renders]
 
 
 def _render_tiles(

@@ -88,17 +88,6 @@ def to_device(images_BHWC: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 
 @torch.inference_mode()
-def infer_batch(network: CarNet, batch: PhotoBatch, *, mirror: bool, precision: str) -> tuple[Tensor, Tensor]:
-    """Logits (B, C) and embeddings (B, D) of one batch, float32, on the network's device; mirrored views are averaged."""
-    device = next(network.parameters()).device
-    images = normalize_batch(to_device(batch.images_BHWC, device), network.pixels)
-    results = [_forward(network, view, precision) for view in ([images, images.flip(3)] if mirror else [images])]
-    logits = torch.stack([logits for logits, _ in results]).mean(dim=0)
-    embeddings = torch.stack([embeddings for _, embeddings in results]).mean(dim=0)
-    return logits, embeddings
-
-
-@torch.inference_mode()
 def infer_views(
     network: CarNet,
     pictures: Sequence[NDArray[np.uint8]],
@@ -185,12 +174,13 @@ def _collect(
     logits = [np.zeros((num_photos, network.num_classes), dtype=np.float32) for network in networks]
     embeddings = [np.zeros((num_photos, network.embed_dim), dtype=np.float32) for network in networks]
     problems: dict[int, str] = {}
+    views = [(0, False), (0, True)] if mirror else [(0, False)]
     done = 0
     for batch in batches:
         for place, network in enumerate(networks):
-            batch_logits, batch_embeddings = infer_batch(network, batch, mirror=mirror, precision=precision)
-            logits[place][batch.index_B] = batch_logits.cpu().numpy()
-            embeddings[place][batch.index_B] = batch_embeddings.cpu().numpy()
+            view_logits, view_embeddings = infer_views(network, [batch.images_BHWC], views, precision, range(len(views)))
+            logits[place][batch.index_B] = view_logits.mean(axis=0)
+            embeddings[place][batch.index_B] = view_embeddings.mean(axis=0)
         problems.update({int(batch.index_B[b]): reason for b, reason in batch.problems.items()})
         done += len(batch.index_B)
         if on_photo:

@@ -62,7 +62,7 @@ def view_photo(
     Raises:
         DataError: The bytes are not a whole, accepted photograph.
     """
-    images = _decode_for(data, [Render(fit, size_px)], max_megapixels, shift_change(shift), 0)
+    images = decode_for(data, [Render(fit, size_px)], max_megapixels, shift_change(shift), 0)
     return render_picture(images[0], Render(fit, size_px))
 
 
@@ -90,14 +90,15 @@ def render_photo(
     Raises:
         DataError: The bytes are not a whole, accepted photograph.
     """
-    images = _decode_for(data, renders, max_megapixels, change, index)
+    images = decode_for(data, renders, max_megapixels, change, index)
     pictures = [render_picture(image, render) for image, render in zip(images, renders, strict=True)]
     return pictures, np.array(measure_look(images[0]), dtype=np.float32)
 
 
-def _decode_for(
-    data: bytes, renders: Sequence[Render], max_megapixels: float, change: Change | None, index: int
+def decode_for(
+    data: bytes, renders: Sequence[Render], max_megapixels: float, change: Change | None = None, index: int = 0
 ) -> list[Image.Image]:
+    """The photograph as it is before each render is made; renders for which libjpeg decodes alike share one image."""
     if change is not None:
         return [change(decode_photo(data, max_megapixels=max_megapixels), index)] * len(renders)
     sides = [2 * render.size_px for render in renders]

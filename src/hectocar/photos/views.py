@@ -118,7 +118,9 @@ def render_picture(image: Image.Image, render: Render) -> NDArray[np.uint8]:
 
 
 def brighten_picture(image: Image.Image, target: float) -> Image.Image:
-    """Bends the levels of a dark photograph, v' = 255 (v / 255)^gamma, until its mean luma is the target; others stay.
+    """Bends the levels of a dark photograph, v' = 255 (v / 255)^gamma, until its bent luma has the target as its mean.
+
+    A brighter photograph stays as it is. The curve acts on each channel, so strong colours end a little darker.
 
     Args:
         image: RGB.

@@ -53,6 +53,11 @@ class Expected:
     shifted: float | None
     shifted_error: float | None
 
+    def describe(self) -> tuple[str, str]:
+        """Clean and shifted with their errors, for the screen."""
+        shifted = "-" if self.shifted is None else f"{self.shifted:.4f} ± {self.shifted_error:.4f}"
+        return f"{self.clean:.4f} ± {self.clean_error:.4f}", shifted
+
 
 @dataclass(frozen=True)
 class Level:

@@ -14,9 +14,9 @@ from hectocar.progress import Progress
 from hectocar.scoring.blend import Blend
 from hectocar.scoring.calibrate import fit_temperature
 from hectocar.scoring.finish import Expected, Finish, Level
-from hectocar.scoring.finish_evidence import Evidence, Gain, LinkRow, State, arithmetic_mean, thin_rows
+from hectocar.scoring.finish_evidence import Evidence, Gain, LinkRow, State, arithmetic_mean, measure_gain, thin_rows
 from hectocar.scoring.finish_fit import ChainFit, ChainFitter, Choice
-from hectocar.scoring.metrics import paired_bootstrap, standard_error
+from hectocar.scoring.metrics import cross_entropy_per_row, standard_error
 from hectocar.scoring.reliability import (
     DecileRow,
     Reliability,
@@ -253,7 +253,10 @@ def fit_chain(
         ),
         foreign_cost=fitter.foreign_costs(no_floor, foreign_share) if choice.foreign_share is None else {},
         foreign_cost_before=fitter.costs_by_kind(no_floor.foreign),
-        total={part: _gain(nested, base, fitter.evidence.part_N == place) for place, part in enumerate(fitter.evidence.parts)},
+        total={
+            part: measure_gain(nested, base, fitter.evidence.part_N == place)
+            for place, part in enumerate(fitter.evidence.parts)
+        },
     )
 
 
@@ -293,15 +296,10 @@ def _expect(evidence: Evidence, nested_N: NDArray[np.float64]) -> Expected:
     return Expected(*figures[0], *shifted)
 
 
-def _gain(loss_N: NDArray[np.float64], before_N: NDArray[np.float64], rows: NDArray[np.bool_]) -> Gain:
-    difference = paired_bootstrap(loss_N[rows], before_N[rows], num_resamples=2000)
-    return Gain(difference.mean, difference.standard_error)
-
-
 def _view_rows(
     evidence: Evidence, views: Sequence[str], costs: Sequence[float], num_models: int, level: Level
 ) -> list[ViewRow]:
-    label_N, every = evidence.label_N, np.arange(len(evidence.label_N))
+    label_N = evidence.label_N
     weights = np.reshape(level.blend.weights, (num_models, -1)).sum(axis=0)
     weight_of = dict(zip(level.views, weights.tolist(), strict=True))
 
@@ -311,23 +309,17 @@ def _view_rows(
         return mean
 
     plain = own(0)
-    plain_N = _losses(plain, label_N, every)
+    plain_N = cross_entropy_per_row(plain, label_N)
     rows = []
     for view, name in enumerate(views):
-        alone_N, pair_N = _losses(own(view), label_N, every), _losses((plain + own(view)) / 2.0, label_N, every)
+        mean = own(view)
+        alone_N, pair_N = cross_entropy_per_row(mean, label_N), cross_entropy_per_row((plain + mean) / 2.0, label_N)
         alone, pair = {}, {}
         for place, part in enumerate(evidence.parts):
             here = evidence.part_N == place
-            alone[part], pair[part] = float(alone_N[here].mean()), _gain(pair_N, plain_N, here)
+            alone[part], pair[part] = float(alone_N[here].mean()), measure_gain(pair_N, plain_N, here)
         rows.append(ViewRow(name, costs[view], alone, pair, weight_of.get(name, 0.0)))
     return rows
-
-
-def _losses(log_means_NG: NDArray[np.float64], label_N: NDArray[np.int64], every: NDArray[np.int64]) -> NDArray[np.float64]:
-    highest_N1 = log_means_NG.max(axis=1, keepdims=True)
-    totals_N = np.log(np.exp(log_means_NG - highest_N1).sum(axis=1)) + highest_N1[:, 0]
-    losses: NDArray[np.float64] = totals_N - log_means_NG[every, label_N]
-    return losses
 
 
 def _calibrate(evidence: Evidence, before_NG: NDArray[np.float32], after_NG: NDArray[np.float32]) -> dict[str, Calibration]:

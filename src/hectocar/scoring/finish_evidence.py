@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hectocar.scoring.metrics import paired_bootstrap
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 MAX_FIT_ROWS = 4000
@@ -88,6 +90,12 @@ def arithmetic_mean(log_probs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
     for table in log_probs[1:]:
         mean += np.exp(table.astype(np.float64))
     return safe_log(mean / len(log_probs)).astype(np.float32)
+
+
+def measure_gain(loss_N: Floats, before_N: Floats, rows: NDArray[np.bool_]) -> Gain:
+    """Of some rows, by a paired bootstrap."""
+    difference = paired_bootstrap(loss_N[rows], before_N[rows], num_resamples=2000)
+    return Gain(difference.mean, difference.standard_error)
 
 
 def take_rows(evidence: Evidence, rows: Ints) -> Evidence:

@@ -24,12 +24,13 @@ from hectocar.scoring.finish_evidence import (
     LinkRow,
     State,
     arithmetic_mean,
+    measure_gain,
     safe_log,
     take_rows,
     thin_rows,
 )
 from hectocar.scoring.floor import Floor, fit_floor, fit_temperature_under, foreign_cost_per_row
-from hectocar.scoring.metrics import log_softmax, paired_bootstrap
+from hectocar.scoring.metrics import log_softmax
 from hectocar.scoring.neighbours import NeighbourModel, fit_neighbours
 
 SHRINKAGES = (10.0, 30.0, 100.0, 300.0)
@@ -91,7 +92,6 @@ class ChainFitter:
     ) -> None:
         self.evidence, self.foreign, self.prior_G = evidence, foreign, prior_G
         self.num_models, self.brightness = num_models, brightness
-        self.num_views = len(evidence.log_probs) // num_models
         self.folds = [int(fold) for fold in np.unique(evidence.fold_N)]
 
     # --- the parts that a link needs -------------------------------------------------------------------------------
@@ -147,8 +147,7 @@ class ChainFitter:
         for place, part in enumerate(self.evidence.parts):
             rows = self.evidence.part_N == place
             if before is not None:
-                difference = paired_bootstrap(nested[rows], before[rows], num_resamples=2000)
-                gains[part] = Gain(difference.mean, difference.standard_error)
+                gains[part] = measure_gain(nested, before, rows)
         return LinkRow(name, self._by_part(nested), self._by_part(in_sample), gains, kept)
 
     def _by_part(self, loss_N: Floats) -> dict[str, float]:
