@@ -82,6 +82,41 @@ def name_problems(kind: str, found: Sequence[str], wanted: Sequence[str], where:
     return lines
 
 
+_FORMULA_STARTS = tuple("=+-@\t\r\n \uff1d\uff0b\uff0d\uff20")
+"""Wide forms too, which East Asian spreadsheets take for the narrow ones, and the blank that some trim away first."""
+
+
+def spreadsheet_safe(cell: str) -> str:
+    """A text that no spreadsheet takes for a formula: an apostrophe is put before one that begins like it.
+
+    So that `from_spreadsheet_safe` gives back exactly what was written, an apostrophe that a name itself has there is doubled.
+    """
+    return f"'{cell}" if cell.lstrip("'").startswith(_FORMULA_STARTS) else cell
+
+
+def from_spreadsheet_safe(cell: str) -> str:
+    """The text that `spreadsheet_safe` was given; what a person wrote without the apostrophe stays as it is."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA_STARTS) else cell
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """A table that people open in a spreadsheet: texts are made safe, numbers stay numbers, None is an empty cell.
+
+    Not for submissions, whose ids are compared byte by byte.
+    """
+    lines = _Lines()
+    writer = csv.writer(lines)
+    writer.writerow(header)
+    writer.writerows([spreadsheet_safe(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    return "".join(lines)
+
+
+class _Lines(list[str]):
+    # The csv module quotes a line end inside a cell only where it ends lines with that character itself.
+    def write(self, line: str) -> None:
+        self.append(line.removesuffix("\r\n") + "\n")
+
+
 def read_csv(
     path: str | Path, what: str, error: type[HectocarError], allow_empty: bool = False
 ) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:

@@ -4,8 +4,6 @@ Differences are taken pair by pair (same seed, same fold), so that what the pair
 Student's, because three seeds are few.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from scipy import stats
 
 from hectocar.artifacts import replace_file
 from hectocar.lab.ablation import AblationPlan, AblationResult
+from hectocar.tables import csv_text
 
 CONFIDENCE = 0.95
 
@@ -131,12 +130,9 @@ def save_ablation(plan: AblationPlan, results: Sequence[AblationResult], out: Pa
     """Writes runs.csv, table.md and plot.png; returns the table."""
     rows = summarize_ablation(plan, results)
     table = ablation_rows(rows)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
     fields = ("variant", "seed", "fold", "log_loss", "shifted_log_loss", "top1", "seconds", "cpu_seconds")
-    writer.writerow(fields)
-    writer.writerows([getattr(result, name) for name in fields] for result in results)
-    replace_file(out / "runs.csv", lambda path: path.write_text(text.getvalue(), encoding="utf-8", newline=""))
+    text = csv_text(fields, ([getattr(result, name) for name in fields] for result in results))
+    replace_file(out / "runs.csv", lambda path: path.write_text(text, encoding="utf-8", newline=""))
     lines = [
         f"# {plan.title}",
         "",

@@ -4,9 +4,8 @@ One file that opens anywhere, built as the audit's page is: no network, no scrip
 stranger escaped. Two tables beside it hold every class and every photograph.
 """
 
-import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from hectocar.errors import ArtifactError, DataError
 from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.scoring.answers import ScoreReport
 from hectocar.scoring.costs import ClassCost, Costs, PhotoCost
-from hectocar.tables import normalize_name
+from hectocar.tables import csv_text, normalize_name
 
 CLASSES_FILE, PHOTOGRAPHS_FILE, PAGE_FILE = "per_class.csv", "photographs.csv", "score.html"
 PICTURE_LONG_SIDE_PX, PICTURE_QUALITY = 360, 78
@@ -110,8 +109,8 @@ def save_score(folder: Path, report: ScoreReport, costs: Costs, pictures: Pictur
         for cost in costs.photos
     ]
     texts = {
-        CLASSES_FILE: _csv(("class", "rows", "log_loss", "share", "top1", "wrong_answer", "wrong_count"), classes),
-        PHOTOGRAPHS_FILE: _csv(("ID", "label", "log_loss", "label_prob", "predicted", "predicted_prob"), photos),
+        CLASSES_FILE: csv_text(("class", "rows", "log_loss", "share", "top1", "wrong_answer", "wrong_count"), classes),
+        PHOTOGRAPHS_FILE: csv_text(("ID", "label", "log_loss", "label_prob", "predicted", "predicted_prob"), photos),
         PAGE_FILE: draw_page(report, costs, pictures, title=title, top=top),
     }
     try:
@@ -126,16 +125,8 @@ def _write(path: Path, text: str, encoding: str) -> None:
     replace_file(path, lambda target: target.write_text(text, encoding=encoding, errors="replace", newline=""))
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.9g}"
+    return "" if value is None else f"{value + 0.0:.9g}"  # -0.0 would be written -0, which looks like a formula
 
 
 def draw_page(report: ScoreReport, costs: Costs, pictures: Pictures, *, title: str, top: int = 20) -> str:

@@ -4,9 +4,7 @@ Nothing on the disk is moved or deleted: a decision is a row. Columns:
 file (relative to DATA), kind, decision, group, score, reason, label (the class to relabel to, or that is suggested).
 """
 
-import csv
 import hashlib
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +17,14 @@ from hectocar.artifacts import read_json, replace_file
 from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError
 from hectocar.photos.shift import PhotoShift
-from hectocar.tables import describe_problems, normalize_name, read_named_columns, with_nearest
+from hectocar.tables import (
+    csv_text,
+    describe_problems,
+    from_spreadsheet_safe,
+    normalize_name,
+    read_named_columns,
+    with_nearest,
+)
 
 KINDS = (
     "unusable", "odd_but_fine", "exact_duplicate", "duplicate_other_class", "near_duplicate", "train_test_duplicate",
@@ -73,12 +78,9 @@ def write_decisions(path: Path, decisions: Iterable[Decision]) -> None:
     """Writes the table, by kind and falling score; spreadsheets read its byte-order mark."""
     order = {kind: place for place, kind in enumerate(KINDS)}
     rows = sorted(decisions, key=lambda row: (order[row.kind], -row.score, row.group, row.file))
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([row.file, row.kind, row.decision, row.group, f"{row.score:.4f}", row.reason, row.label])
-    replace_file(path, lambda target: target.write_text(text.getvalue(), encoding="utf-8-sig", newline=""))
+    cells = ((row.file, row.kind, row.decision, row.group, f"{row.score:.4f}", row.reason, row.label) for row in rows)
+    text = csv_text(COLUMNS, cells)
+    replace_file(path, lambda target: target.write_text(text, encoding="utf-8-sig", newline=""))
 
 
 def read_decisions(path: Path) -> tuple[Decision, ...]:
@@ -90,22 +92,23 @@ def read_decisions(path: Path) -> tuple[Decision, ...]:
     required, optional = ("file", "decision"), ("kind", "group", "score", "reason", "label")
     rows = read_named_columns(path, "decisions", required, optional, allow_empty=True, blank=optional)
     decisions, problems = [], []
-    for line, cells in rows:
-        decision = cells["decision"].strip().lower()
+    for line, written in rows:
+        cells = {name: from_spreadsheet_safe(cell.strip()) for name, cell in written.items()}
+        decision = cells["decision"].lower()
         if decision not in DECISIONS:
             problems.append(f"line {line}: decision is {cells['decision']!r}; allowed: {', '.join(DECISIONS)}")
-        if decision == RELABEL and not cells.get("label", "").strip():
+        if decision == RELABEL and not cells.get("label"):
             problems.append(f"line {line}: relabel needs the name of a class in the column label")
-        if decision == GROUP and not cells.get("group", "").strip():
+        if decision == GROUP and not cells.get("group"):
             problems.append(f"line {line}: group needs a name in the column group, the same for all photographs of the group")
         decisions.append(
             Decision(
-                file=normalize_name(cells["file"].strip()),
-                kind=cells.get("kind", "").strip() or "unusable",
+                file=normalize_name(cells["file"]),
+                kind=cells.get("kind") or "unusable",
                 decision=decision,
-                group=cells.get("group", "").strip(),
+                group=cells.get("group", ""),
                 reason=cells.get("reason", ""),
-                label=normalize_name(cells.get("label", "").strip()),
+                label=normalize_name(cells.get("label", "")),
             )
         )
     if problems:

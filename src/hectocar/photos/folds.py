@@ -1,7 +1,5 @@
 """Cross-validation folds: stratified by class, and never a group of duplicates on both sides."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ from hectocar.photos.classes import ClassList
 from hectocar.photos.decisions import group_photos, read_audit
 from hectocar.photos.manifest import Manifest
 from hectocar.progress import Progress
-from hectocar.tables import listed
+from hectocar.tables import csv_text, listed
 
 UNUSED_FOLD = -1
 
@@ -118,12 +116,10 @@ def deal_folds(manifest: Manifest, classes: ClassList, config: DataConfig, progr
 
 def write_fold_table(path: Path, manifest: Manifest, folds: Folds) -> None:
     """Writes a csv with one row per training photograph: image_id, class_name, fold, group, status, problem."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("image_id", "class_name", "fold", "group", "status", "problem"))
     columns = (manifest.image_id, manifest.class_name, folds.fold.tolist(), folds.group.tolist())
-    writer.writerows(zip(*columns, manifest.status, manifest.problem, strict=True))
-    replace_file(path, lambda target: target.write_text(text.getvalue(), encoding="utf-8", newline=""))
+    rows = zip(*columns, manifest.status, manifest.problem, strict=True)
+    text = csv_text(("image_id", "class_name", "fold", "group", "status", "problem"), rows)
+    replace_file(path, lambda target: target.write_text(text, encoding="utf-8", newline=""))
 
 
 def fold_rows(manifest: Manifest, classes: ClassList, folds: Folds, num_folds: int) -> list[list[str]]:
