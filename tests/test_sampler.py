@@ -19,18 +19,33 @@ def flat(batch_size: int, *, seed: int = 2025, epoch: int = 0) -> list[int]:
 @given(num_photos=st.integers(1, 400), batch_size=st.integers(2, 130), seed=st.integers(0, 2**63), epoch=st.integers(0, 10_000))
 @settings(max_examples=100, deadline=None)
 def test_everyone_once_in_batches_of_a_fair_size(num_photos: int, batch_size: int, seed: int, epoch: int) -> None:
-    """For any set: each photograph once, ceil(N / batch) batches, none over batch_size or, but for a lone one, under half."""
+    """For any set: each photograph once, all batches but the last two full, and those two at least half full."""
     rows = np.arange(num_photos, dtype=np.int64) * 7 + 3
     batches = epoch_batches(rows, batch_size, seed=seed, epoch=epoch)
     assert np.sort(np.concatenate(batches)).tolist() == rows.tolist()
-    assert len(batches) == math.ceil(num_photos / batch_size)
     sizes = [len(batch) for batch in batches]
-    assert max(sizes) <= batch_size
     if num_photos >= batch_size:
         assert 2 * min(sizes) >= batch_size
     else:
         assert sizes == [num_photos]
     assert all(size == batch_size for size in sizes[:-2])
+
+
+def test_no_batch_is_of_one_photograph() -> None:
+    """For every set of 2 to 200 and every batch of 2 to 64: sizes sum to the set, each is 2 or more, none over batch_size.
+
+    Only batches of two cannot share out what is left over: their last one has three.
+    """
+    for batch_size in range(2, 65):
+        for num_photos in range(2, 201):
+            sizes = [len(batch) for batch in epoch_batches(np.arange(num_photos), batch_size, seed=1, epoch=0)]
+            assert sum(sizes) == num_photos
+            assert min(sizes) >= 2
+            if batch_size > 2:
+                assert max(sizes) <= batch_size
+                assert len(sizes) == math.ceil(num_photos / batch_size)
+            else:
+                assert sizes == [2] * (num_photos // 2 - num_photos % 2) + [3] * (num_photos % 2)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +59,8 @@ def test_everyone_once_in_batches_of_a_fair_size(num_photos: int, batch_size: in
         (3, 4, [3]),
         (1, 4, [1]),
         (33, 32, [17, 16]),
+        (5, 2, [2, 3]),
+        (4, 3, [2, 2]),
     ],
 )
 def test_the_rest_is_spread_over_the_last_two(num_photos: int, batch_size: int, sizes: list[int]) -> None:

@@ -1,10 +1,15 @@
 """Laws of the other orders of an epoch: similar cars meet, small classes come again, and nobody is left out."""
 
+import functools
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hectocar.config import MixPhase
+from hectocar.training.augment import draw_mix_params
 from hectocar.training.sampler import epoch_batches
 
 
@@ -66,3 +71,59 @@ def test_balance_repeats_small_classes(balance: float, small: int) -> None:
     assert shown[:40].tolist() == [1] * 40
     assert shown[40:].sum() == small
     assert np.ptp(shown[40:]) <= 1
+
+
+LABELS = np.repeat(np.arange(64), 63)  # 4,032 photographs of 32 pairs of similar cars
+PAIRS = [(2 * k, 2 * k + 1) for k in range(32)]
+
+
+def similar_epoch(batch_size: int, seed: int) -> list[np.ndarray]:
+    rows = np.arange(len(LABELS))
+    return epoch_batches(rows, batch_size, seed=seed, epoch=0, label_M=LABELS, pairs=PAIRS, similar_prob=1.0)
+
+
+@functools.cache
+def find_partners(num_photos: int) -> np.ndarray:
+    """Places of the photographs that those of a batch are mixed with."""
+    mix = draw_mix_params(MixPhase(epochs=1, kind="mixup"), 1, 0, np.arange(num_photos), 32)
+    assert mix is not None
+    return mix.partner_B
+
+
+def count_same_class_partners(batch: np.ndarray) -> int:
+    """Photographs of a batch that are mixed with one of their own class."""
+    own = LABELS[batch]
+    return int((own == own[find_partners(len(batch))]).sum())
+
+
+def count_same_class_in_parts(batch: np.ndarray) -> int:
+    """Pairs of one class that stand in one part, where a batch is cut into parts of about eight."""
+    same = LABELS[batch][:, None] == LABELS[batch]
+    part = np.arange(len(batch)) * max(2, len(batch) // 8) // len(batch)
+    return int(np.triu(same & (part[:, None] == part), 1).sum())
+
+
+@pytest.mark.parametrize("statistic", [count_same_class_partners, count_same_class_in_parts])
+@pytest.mark.parametrize("batch_size", [224, 96, 48, 32])
+def test_the_order_inside_a_similar_batch_is_random(batch_size: int, statistic: Callable[[np.ndarray], int]) -> None:
+    """Over an epoch, same-class partners, and classes in one part, are as many as in random orders of the same batches.
+
+    The bound is four standard deviations of 100 random orders; laid class by class, partners were 90 and more away.
+    """
+    rng = np.random.default_rng(7)
+    batches = [batch for seed in range(2) for batch in similar_epoch(batch_size, seed)]
+    at_random = [sum(statistic(rng.permutation(batch)) for batch in batches) for _ in range(100)]
+    distance = (sum(map(statistic, batches)) - np.mean(at_random)) / np.std(at_random)
+    assert abs(distance) < 4.0
+    laid_out = [batch[np.argsort(LABELS[batch], kind="stable")] for batch in batches]
+    assert (sum(map(statistic, laid_out)) - np.mean(at_random)) / np.std(at_random) > 20.0
+
+
+def test_shuffling_changes_no_batchs_content_and_no_plain_batch() -> None:
+    """What a batch holds depends on the pairs alone, and an epoch is a pure function: the same again gives the same order."""
+    first, again = (similar_epoch(48, 5) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    rows = np.arange(len(LABELS))
+    order = np.concatenate(epoch_batches(rows, 48, seed=5, epoch=0))
+    rarely = epoch_batches(rows, 48, seed=5, epoch=0, label_M=LABELS, pairs=PAIRS, similar_prob=1e-9)
+    assert np.array_equal(np.concatenate(rarely), order)

@@ -28,8 +28,10 @@ def epoch_batches(
     """Shuffles the training rows and cuts them into batches; every photograph is shown at least once, and none is dropped.
 
     The photographs that do not fill a batch are spread over the last two batches, so that no batch is so small that its
-    statistics mislead BatchNorm. Without ``balance`` each is shown exactly once: a batch of similar cars takes
-    photographs that the epoch has not shown yet, and is filled up with others when its pairs have none left.
+    statistics mislead BatchNorm; of batches of two, the last has three. Without ``balance`` each is shown exactly once: a
+    batch of similar cars takes photographs that the epoch has not shown yet and is filled up with others when its pairs
+    have none left. It is shuffled, because order counts inside a batch: a photograph is mixed with the next one, and a
+    batch that does not fit into memory is cut into parts as it stands.
 
     Args:
         row_N: Manifest rows of the training photographs.
@@ -59,7 +61,8 @@ def _batch_sizes(num_samples: int, batch_size: int) -> list[int]:
     if rest == 0 or num_whole == 0:
         return [batch_size] * num_whole if rest == 0 else [rest]
     tail = batch_size + rest
-    return [batch_size] * (num_whole - 1) + [(tail + 1) // 2, tail // 2]
+    parts = [tail] if tail < 4 else [(tail + 1) // 2, tail // 2]  # BatchNorm has no statistics of a single photograph
+    return [batch_size] * (num_whole - 1) + parts
 
 
 def _extra_samples(order: Rows, label_M: NDArray[np.int64], balance: float) -> Rows:
@@ -86,10 +89,12 @@ def _similar_batches(
     for place, label in enumerate(label_N):
         queues.setdefault(label, deque()).append(place)
     shown = np.zeros(len(order), dtype=bool)
+    shuffler = rng.spawn(1)[0]  # of its own: what a batch holds does not depend on how an earlier one was shuffled
     cursor, batches = 0, []
     for size in sizes:
         places: list[int] = []
-        if rng.random() < similar_prob:
+        similar = rng.random() < similar_prob
+        if similar:
             share = max(1, size // 8)  # of one class: four pairs meet in a batch
             for k in rng.permutation(len(pairs)):
                 queue_pair = [queues.get(label, deque()) for label in pairs[k]]
@@ -106,5 +111,5 @@ def _similar_batches(
                 places.append(cursor)
                 queues[label_N[cursor]].popleft()  # places of a class stand in order, so this one is its first
             cursor += 1
-        batches.append(order[places])
+        batches.append(order[shuffler.permutation(places) if similar else places])
     return batches
