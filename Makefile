@@ -6,7 +6,10 @@ UV_VERSION := 0.13.9
 LOCK := requirements/lock.txt
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow lint types lock clean
+SEARCH_MINUTES ?= 60
+SEARCH_EXAMPLES ?= 2000
+
+.PHONY: setup demo test test-slow test-search lint types lock clean
 
 setup: $(STAMP)
 
@@ -26,6 +29,9 @@ test: setup  ## the fast suite
 
 test-slow: setup  ## what takes minutes: the demo, and training on the real data
 	$(BIN)/python -m pytest -m slow --timeout=3600
+
+test-search: setup  ## weekly: every property test with random examples for SEARCH_MINUTES; SEARCH_SEED=N repeats a find
+	SEARCH_MINUTES=$(SEARCH_MINUTES) SEARCH_EXAMPLES=$(SEARCH_EXAMPLES) $(BIN)/python tests/search.py
 
 lint: setup
 	$(BIN)/ruff check .

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -79,21 +79,22 @@ def test_zoom_and_half_show_the_middle() -> None:
     assert np.array_equal(render_picture(image, Render("stretch", 32)), fit_photo(image, 32, "stretch"))
 
 
-@given(level=st.integers(20, 230), target=st.floats(30, 200))
+@given(level=st.integers(0, 255), target=st.floats(0, 255))
+@example(level=20, target=107.0)  # its black pixels stay black: gamma 0.3 makes 102.6 of it, not the 119 of an even grey
 def test_brightening_reaches_the_target_or_leaves_the_photograph_alone(level: int, target: float) -> None:
-    """A darker photograph ends within four levels of the target, as far as gamma 0.3 carries; a brighter one is untouched.
+    """A darker photograph ends at the target, or where gamma 0.3 carries its pixels, to the rounding; others are untouched.
 
-    Held for grey ones: it is the luma that is measured, and in strong colours the bent channels' luma lies a little lower.
+    Rounding a curve's levels moves their mean by at most half a level. Held for grey photographs: it is the luma that is
+    measured, and in strong colours the bent channels' luma lies a little lower.
     """
     image = decode_photo(make_jpeg(64, 64, level)).convert("L").convert("RGB")
     before = measure_look(image)[0]
     bright = brighten_picture(image, target)
-    after = measure_look(bright)[0]
-    if before >= target + 1.0:
+    if before >= target:
         assert bright is image
     else:
-        assert after >= before - 1.0
-        assert after == pytest.approx(target, abs=4.0) or 255 * (before / 255) ** 0.3 <= target + 4.0
+        farthest = 255.0 * float(((np.asarray(image, dtype=np.float64) / 255.0) ** 0.3).mean())
+        assert measure_look(bright)[0] == pytest.approx(min(target, farthest), abs=0.51)
 
 
 def test_batches_hold_every_photograph_once_in_order_whatever_the_workers(files: list[Path]) -> None:
