@@ -18,6 +18,7 @@ ROOMS = (
     "tables",
     "progress",
     "artifacts",
+    "codec",
     "config_training",
     "config",
     "config_reader",

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 import platform
 import shutil
@@ -18,6 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hectocar.errors import ArtifactError
+
+MAX_JSON_BYTES = 32 * 2**20
+"""The longest JSON that is read: ten times what a bundle of 10,000 classes has."""
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -84,11 +88,24 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Raises ArtifactError when the file is missing or is not JSON."""
+    """Raises ArtifactError when the file is missing, is not JSON, or is of a size or depth that none of ours has."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")
+        with path.open("rb") as file:
+            content = file.read(MAX_JSON_BYTES + 1)
+        if len(content) > MAX_JSON_BYTES:
+            raise ValueError(f"it is larger than {MAX_JSON_BYTES >> 20} MiB")
+        return json.loads(content.decode("utf-8"), parse_int=_parse_int)
+    except RecursionError as error:
+        raise ArtifactError(f"{path}: cannot be read as JSON (it is nested too deeply)") from error
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def _parse_int(text: str) -> int | float:
+    # Python refuses numbers of more than 4,300 digits without saying where: infinity is refused by its key.
+    return int(text) if len(text) <= 1000 else math.inf
 
 
 def compute_digest(data: Any) -> str:

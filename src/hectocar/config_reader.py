@@ -2,19 +2,18 @@
 
 import ast
 import dataclasses
-import difflib
 import inspect
 import re
 import textwrap
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 import yaml
 
+from hectocar.codec import build, encode
 from hectocar.config import Config
 from hectocar.errors import ConfigError
 
@@ -66,7 +65,7 @@ def config_from_tree(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> C
         ConfigError: As ``read_config``; ``problems`` found before are reported with the others.
     """
     found = list(problems)
-    config = _build(Config, tree, "", found)
+    config = build(Config, tree, "", found, whole=False, root="configuration")
     if found:
         raise ConfigError("the configuration has mistakes:\n" + "\n".join(f"  {line}" for line in found))
     assert isinstance(config, Config)
@@ -75,13 +74,7 @@ def config_from_tree(tree: Mapping[str, Any], problems: Sequence[str] = ()) -> C
 
 def config_to_tree(config: Config) -> dict[str, Any]:
     """Nested plain values, with lists for tuples: what is written to a run's config.json."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-    tree: dict[str, Any] = plain(dataclasses.asdict(config))
+    tree: dict[str, Any] = encode(config)
     return tree
 
 
@@ -160,89 +153,6 @@ def _merge_into_list(base: list[Any], layer: Mapping[str, Any], path: str, probl
             _merge(base[place], value, f"{path}.{key}", problems)
         else:
             base[place] = value
-
-
-def _build(kind: type, tree: Any, path: str, problems: list[str]) -> Any:
-    """A dataclass from a mapping; on mistakes appends to ``problems`` and returns None."""
-    if not isinstance(tree, Mapping):
-        problems.append(f"{path or 'configuration'} is {tree!r}; expected a mapping with {', '.join(_names(kind))}")
-        return None
-    hints = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    before = len(problems)
-    for key, value in tree.items():
-        dotted = f"{path}.{key}" if path else str(key)
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), _names(kind), n=1, cutoff=0.0)
-            problems.append(f"unknown key {dotted}; nearest: {f'{path}.' if path else ''}{near[0]}")
-            continue
-        mistakes = len(problems)
-        converted = _convert(hints[key], value, dotted, problems)
-        if len(problems) == mistakes:
-            values[key] = converted
-    for field in dataclasses.fields(kind):
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        if required and field.name not in tree:
-            problems.append(f"{path}.{field.name} is missing")
-        if required and field.name not in values:
-            return None
-    try:  # also with mistakes: the ranges of the other values are reported together with them
-        built = kind(**values)
-        return built if len(problems) == before else None
-    except ConfigError as error:
-        problems.extend(str(error).replace(f"{_generic(path)}.", f"{path}.").splitlines())
-        return None
-
-
-def _generic(path: str) -> str:
-    head, _, place = path.rpartition(".")
-    return f"{head}[...]" if place.isdigit() else path
-
-
-def _names(kind: type) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind)]
-
-
-def _convert(hint: Any, value: Any, path: str, problems: list[str]) -> Any:
-    origin, args = get_origin(hint), get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _build(hint, value, path, problems)
-    if origin is Literal:
-        if value in args and type(value) in {type(arg) for arg in args}:
-            return value
-        near = difflib.get_close_matches(str(value), [str(arg) for arg in args], n=1, cutoff=0.4)
-        hint_text = f"; nearest: {near[0]}" if near else ""
-        problems.append(f"{path} is {value!r}; allowed: {', '.join(map(repr, args))}{hint_text}")
-        return None
-    if origin is tuple:
-        return _convert_tuple(args, value, path, problems)
-    if origin in (Union, types.UnionType):
-        return None if value is None else _convert(args[0], value, path, problems)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            value = float("inf")
-    if isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
-        if hint is float and not abs(value) < float("inf"):
-            problems.append(f"{path} is {value!r}; expected a finite number")
-        return value
-    expected = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(hint, str(hint))
-    problems.append(f"{path} is {value!r}; expected {expected}")
-    return None
-
-
-def _convert_tuple(args: tuple[Any, ...], value: Any, path: str, problems: list[str]) -> Any:
-    if not isinstance(value, (list, tuple)):
-        problems.append(f"{path} is {value!r}; expected a list")
-        return None
-    if len(args) == 2 and args[1] is Ellipsis:
-        return tuple(_convert(args[0], item, f"{path}.{place}", problems) for place, item in enumerate(value))
-    if len(value) != len(args):
-        problems.append(f"{path} has {len(value)} values; expected {len(args)}")
-        return None
-    pairs = zip(args, value, strict=True)
-    return tuple(_convert(hint, item, f"{path}.{place}", problems) for place, (hint, item) in enumerate(pairs))
 
 
 def describe_config() -> list[tuple[str, str, str]]:
