@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, features
 
 Pixels = NDArray[np.uint8]
 HEIGHT_PX, WIDTH_PX = 48, 64
@@ -103,6 +103,7 @@ def _jpeg_kinds() -> dict[str, _Kind]:
     other_eye = Image.fromarray(255 - scene)
     return {
         "jpeg": _Kind("jpeg.jpg", plain, scene),
+        "jpeg_jfif": _Kind("named.jfif", plain, scene),
         "jpeg_upper_case_suffix": _Kind("UPPER.JPG", plain, scene),
         "jpeg_progressive": _Kind("progressive.jpg", _jpeg(image, progressive=True), scene),
         "jpeg_grey": _Kind("grey.jpg", _jpeg(image.convert("L")), grey),
@@ -201,7 +202,9 @@ def _deep_rgb_png(scene: Pixels) -> bytes:
 def _other_kinds() -> dict[str, _Kind]:
     scene = make_scene()
     image, second = Image.fromarray(scene), Image.fromarray(255 - scene)
+    avif = {"avif": _Kind("photo.avif", _encode(image, "AVIF", quality=95), scene)} if features.check("avif") else {}
     return {
+        **avif,
         "webp": _Kind("lossy.webp", _encode(image, "WEBP", quality=95), scene),
         "bmp": _Kind("plain.bmp", _encode(image, "BMP"), scene),
         "gif": _Kind("still.gif", _encode(image, "GIF"), scene),

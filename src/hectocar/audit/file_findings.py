@@ -13,7 +13,7 @@ from hectocar.photos.measure import Measurement
 from hectocar.photos.scan import PhotoScan
 
 MIN_SIDE_PX, MAX_ASPECT = 16, 10.0
-_FORMAT_OF_SUFFIX = {".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF"}
+_FORMAT_OF_SUFFIX = {".jpg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".tif": "TIFF"}
 
 
 def judge_files(scan: PhotoScan, labels: Sequence[int]) -> list[Decision]:

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from hectocar.errors import DataError
 
-ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_HAS_AVIF = bool(features.check("avif"))
+ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF") + ("AVIF",) * _HAS_AVIF
+"""By the bytes. AVIF where Pillow was built with it (its wheels are, from 11.3 on); HEIC it cannot read."""
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff") + (".avif",) * _HAS_AVIF
 DEFAULT_MAX_MEGAPIXELS = 100.0
 NUM_AHEAD = 3
 """Batches being decoded while one is used."""
