@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hectocar.config import DataConfig, InferenceConfig, NetworkConfig
+from hectocar.errors import DataError
 from hectocar.network import inference
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import Outputs, choose_device, infer_photos, normalize_batch, to_device
@@ -44,6 +45,7 @@ def infer(networks: list[CarNet], files: list[Path], **changes: Any) -> list[Out
         data=DataConfig(num_workers=settings["num_workers"]),
         precision=settings["precision"],
         on_photo=settings.get("on_photo"),
+        unreadable=settings.get("unreadable", "raise"),
     )
 
 
@@ -84,13 +86,21 @@ def test_the_number_of_workers_changes_no_bit(num_workers: int, precision: str, 
 def test_a_damaged_photograph_is_named_and_harms_no_other(
     damage: bytes | None, network: CarNet, files: list[Path], tmp_path: Path
 ) -> None:
-    """The damaged one is in ``problems`` with its reason; every other row is what it is without it, to the bit."""
+    """Nothing is judged that was not read: it is a DataError with the file's name, unless the caller takes it.
+
+    Then it is in ``problems`` with its reason, its row is zero, and every other row is what it is without it, to the bit.
+    """
     bad = tmp_path / "bad.jpg"
     if damage is None:
         bad.write_bytes(files[0].read_bytes()[:300])
     else:
         bad.write_bytes(damage)
-    output = infer([network], [*files[:DAMAGED], bad, *files[DAMAGED + 1 :]])[0]
+    shown = [*files[:DAMAGED], bad, *files[DAMAGED + 1 :]]
+    with pytest.raises(DataError, match=r"bad\.jpg: changed since the manifest was made: .*use --resume"):
+        infer([network], shown)
+    output = infer([network], shown, unreadable="take")[0]
+    assert not output.logits[DAMAGED].any()
+    assert not output.embeddings[DAMAGED].any()
     assert list(output.problems) == [DAMAGED]
     assert len(output.problems[DAMAGED]) > 10
     others = np.arange(len(files)) != DAMAGED

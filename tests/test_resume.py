@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hectocar.artifacts import EventLog
 from hectocar.config import Config
-from hectocar.errors import ArtifactError
+from hectocar.errors import ArtifactError, DataError
 from hectocar.network.weights import load_tensors_with_state
 from hectocar.progress import NoProgress
 from hectocar.training.loop import FoldData
@@ -220,6 +220,46 @@ def test_the_float16_scaler_goes_on_where_it_stood(data: FoldData, tmp_path: Pat
     state = load_tensors_with_state(tmp_path / "cut" / "last.safetensors")[1]
     assert state["scaler"]["_growth_tracker"] == state["step"] % 3 != 0, "cut between two growths"
     check_equal(read_outcome(tmp_path / "cut", train(config, data, tmp_path / "cut")), whole)
+
+
+@pytest.mark.parametrize("harm", ["emptied", "deleted", "cut short"])
+def test_a_held_out_photograph_that_was_lost_stops_the_training_until_it_is_back(harm: str, tmp_path: Path) -> None:
+    """Nothing is judged that was not read: validation names the file; once it is back, the same call ends in the same bits."""
+    data, config = make_fold(write_photos(tmp_path / "data")), CONFIGS["float32"]
+    whole = read_outcome(tmp_path / "whole", train(config, data, tmp_path / "whole"))
+    lost = data.files[int(data.valid_rows[3])]
+    content = lost.read_bytes()
+    if harm == "deleted":
+        lost.unlink()
+    else:
+        lost.write_bytes(b"" if harm == "emptied" else content[:400])
+    for _ in range(2):  # asking again does not help, and harms nothing
+        with pytest.raises(DataError, match=rf"{lost.name}: changed since the manifest was made: .*--resume"):
+            train(checkpoint_every_step(config), data, tmp_path / "cut")
+    assert "epoch" not in [event["kind"] for event in EventLog(tmp_path / "cut" / "events.jsonl").read()]
+    lost.write_bytes(content)
+    check_equal(read_outcome(tmp_path / "cut", train(config, data, tmp_path / "cut")), whole)
+
+
+def test_label_noise_is_not_looked_for_in_a_photograph_that_was_not_read(tmp_path: Path) -> None:
+    """A training photograph that is lost when labels are judged stops the training, too; no label is judged by a black one."""
+    data = make_fold(write_photos(tmp_path / "data"))
+    config = make_config(network={"num_subcenters": 2}, epochs=2, noise_epoch=2)
+    lost = data.files[int(data.train_rows[5])]
+    content = lost.read_bytes()
+
+    class LoseAFile(NoProgress):
+        def note(self, text: str) -> None:
+            if text.startswith("epoch 1/"):
+                lost.write_bytes(b"")
+
+    with pytest.raises(DataError, match=rf"{lost.name}: changed since the manifest was made: .*--resume"):
+        train(config, data, tmp_path / "cut", LoseAFile())
+    assert "label_noise" not in [event["kind"] for event in EventLog(tmp_path / "cut" / "events.jsonl").read()]
+    lost.write_bytes(content)
+    result = train(config, data, tmp_path / "cut")
+    whole = read_outcome(tmp_path / "whole", train(config, data, tmp_path / "whole"))
+    check_equal(read_outcome(tmp_path / "cut", result), whole)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "other file", "best instead of last"])

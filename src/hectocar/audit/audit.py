@@ -21,6 +21,7 @@ from hectocar.audit.file_findings import describe_absurd, judge_duplicates, judg
 from hectocar.audit.page import write_page
 from hectocar.audit.report import AuditReport
 from hectocar.audit.suspect_findings import judge_labels, judge_views
+from hectocar.audit.view_suspects import MIN_SAMPLES
 from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError
 from hectocar.photos.classes import build_class_list
@@ -82,7 +83,7 @@ def audit_photos(
     classes = build_class_list(names, find_equivalent_pairs(data_folder))
     index = classes.trained_index()
     labels = np.array([index[name] if name else -1 for name in class_name], dtype=np.int64)
-    embeddings = embed_readable(embedder, scan, progress)
+    scan, embeddings = embed_readable(embedder, scan, progress)
 
     links = find_links(
         scan, max_megapixels=config.max_megapixels, num_workers=config.num_workers, embeddings_ND=embeddings,
@@ -99,6 +100,8 @@ def audit_photos(
         decisions += found
     if embedder is None or embeddings is None:
         unavailable |= dict.fromkeys(("no_car", "part_only", "rotated"), NEEDS_NETWORK)
+    elif len(rows) < MIN_SAMPLES:
+        unavailable |= dict.fromkeys(("no_car", "part_only", "rotated"), f"needs {MIN_SAMPLES} readable photographs")
     else:
         decisions += judge_views(scan, rows, embeddings, embedder, progress)
     report = AuditReport(
@@ -153,16 +156,26 @@ def find_test_photos(data_folder: Path, test_folder: Path | None) -> list[Path]:
     return sorted(files, key=lambda file: normalize_name(file.as_posix()))
 
 
-def embed_readable(embedder: Embedder | None, scan: PhotoScan, progress: Progress) -> NDArray[np.float32] | None:
-    """(N, D), zero for photographs that cannot be read; None without a network."""
+def embed_readable(
+    embedder: Embedder | None, scan: PhotoScan, progress: Progress
+) -> tuple[PhotoScan, NDArray[np.float32] | None]:
+    """(N, D) embeddings, zero for photographs that cannot be read; None without a network.
+
+    A photograph that was read by the scan and cannot be read now has its problem in the scan that comes back: a zero is
+    no embedding, and nothing may be judged by it.
+    """
     if embedder is None:
-        return None
-    readable = scan.readable()
-    files = scan.files()
-    found = embedder.embed_files([files[k] for k in readable], progress)
+        return scan, None
+    readable, files, rows = scan.readable(), scan.files(), list(scan.rows)
+    found, problems = embedder.embed_files([files[k] for k in readable], progress)
+    for place, reason in problems.items():
+        k = int(readable[place])
+        problem = f"changed during the audit: {reason.removeprefix(f'{files[k]}: ')}"
+        rows[k] = dataclasses.replace(rows[k], problem=problem)
+        progress.note(f"{scan.image_id[k]}: {problem}")
     embeddings = np.zeros((len(scan), found.shape[1]), dtype=np.float32)
     embeddings[readable] = found
-    return embeddings
+    return dataclasses.replace(scan, rows=tuple(rows)), embeddings
 
 
 def check_out(out: Path, overwrite: bool) -> None:

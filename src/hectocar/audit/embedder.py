@@ -29,16 +29,14 @@ class Embedder:
     max_megapixels: float
     size_px: int = EMBED_PX
 
-    def embed_files(self, files: Sequence[Path], progress: Progress) -> NDArray[np.float32]:
-        """(N, D); rows of photographs that cannot be read are zero."""
+    def embed_files(self, files: Sequence[Path], progress: Progress) -> tuple[NDArray[np.float32], dict[int, str]]:
+        """(N, D), and why the photographs at some places could not be read: their rows are zero and stand for nothing."""
         outputs = infer_photos(
             [self.network], files, size_px=self.size_px, inference=InferenceConfig(batch_size=_BATCH),
             data=DataConfig(max_megapixels=self.max_megapixels), precision="float32",
-            on_photo=count_with(progress, "embedding photographs"),
+            on_photo=count_with(progress, "embedding photographs"), unreadable="take",
         )[0]  # fmt: skip
-        embeddings = outputs.embeddings
-        embeddings[list(outputs.problems)] = 0.0
-        return embeddings
+        return outputs.embeddings, outputs.problems
 
     @torch.inference_mode()
     def embed_pixels(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from hectocar.audit.embedder import Embedder
 from hectocar.audit.label_suspects import compute_neighbour_probs, rank_label_suspects
-from hectocar.audit.view_suspects import ViewSuspects, rank_content_suspects, rank_rotated
+from hectocar.audit.view_suspects import MIN_SAMPLES, ViewSuspects, rank_content_suspects, rank_rotated
 from hectocar.delivery.oof import OutOfFold, predict_out_of_fold
-from hectocar.errors import ArtifactError
+from hectocar.errors import ArtifactError, DataError
 from hectocar.photos.batches import iter_photo_batches
 from hectocar.photos.classes import ClassList
 from hectocar.photos.decisions import KEEP, Decision
@@ -80,14 +80,23 @@ def _check_run(run: Path, scan: PhotoScan, classes: ClassList, place_of: dict[st
 def judge_views(
     scan: PhotoScan, rows: NDArray[np.int64], embeddings_ND: NDArray[np.float32], embedder: Embedder, progress: Progress
 ) -> list[Decision]:
-    """Rows for photographs that show no car or a part only, and for those that stand on their side or head."""
+    """Rows for photographs that show no car or a part only, and for those that stand on their side or head.
+
+    Raises:
+        DataError: Photographs that were embedded have become unreadable since, so that too few are left to learn from.
+    """
     chosen = np.sort(np.random.default_rng(_SEED).permutation(len(rows))[:NUM_SAMPLES])
-    files = scan.files()
-    batches = iter_photo_batches(
-        [files[k] for k in rows[chosen]], size_px=embedder.size_px, fit="stretch", batch_size=64,
-        max_megapixels=embedder.max_megapixels,
-    )  # fmt: skip
-    images = np.concatenate([batch.images_BHWC for batch in batches])
+    all_files = scan.files()
+    files = [all_files[k] for k in rows[chosen]]
+    batches = list(
+        iter_photo_batches(
+            files, size_px=embedder.size_px, fit="stretch", batch_size=64, max_megapixels=embedder.max_megapixels
+        )
+    )
+    unread = [int(batch.index_B[place]) for batch in batches for place in batch.problems]
+    if len(chosen) - len(unread) < MIN_SAMPLES:
+        raise DataError(f"{files[unread[0]]}: cannot be read any more, and {len(unread) - 1} others; call the audit again")
+    chosen, images = (np.delete(a, unread, axis=0) for a in (chosen, np.concatenate([b.images_BHWC for b in batches])))
     progress.start("learning what odd views look like", 2)
     own = embeddings_ND[rows]
     content = rank_content_suspects(own, chosen, images, embedder.embed_pixels, seed=_SEED)

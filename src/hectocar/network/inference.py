@@ -1,9 +1,10 @@
 """Batches of photographs -> logits and embeddings, without chance. Validation, prediction and service all come here."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hectocar.config import DataConfig, InferenceConfig
-from hectocar.errors import ConfigError
+from hectocar.errors import ConfigError, DataError
 from hectocar.network.carnet import CarNet, PixelStatistics
 from hectocar.photos.batches import iter_photo_batches
 from hectocar.photos.decode import PhotoBatch
@@ -23,7 +24,7 @@ AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 @dataclass(frozen=True)
 class Outputs:
-    """One row per photograph, in the order asked for; rows named in ``problems`` mean nothing."""
+    """One row per photograph, in the order asked for; rows named in ``problems`` were not read and hold zeros."""
 
     logits: NDArray[np.float32]
     embeddings: NDArray[np.float32]
@@ -138,11 +139,27 @@ def infer_photos(
     precision: str,
     on_photo: Callable[[int, int], None] | None = None,
     shift: PhotoShift | None = None,
+    unreadable: Literal["raise", "take"] = "raise",
 ) -> list[Outputs]:
     """Reads each photograph once, shifted where a shift is given, and passes it through every network.
 
+    Args:
+        networks: Each is left in the mode that it came in.
+        files: Photographs.
+        size_px: Side of the square that the networks see.
+        inference: Fit, batch and mirroring.
+        data: Limits and threads.
+        precision: See ``training.precision``.
+        on_photo: Gets (done, total).
+        shift: Makes each photograph like those of another set.
+        unreadable: ``take`` leaves a photograph that cannot be read to the caller, named in ``problems``. Nobody else may
+            judge what was not read.
+
     Returns:
         One ``Outputs`` per network.
+
+    Raises:
+        DataError: A photograph cannot be read; it is named.
     """
     batches = iter_photo_batches(
         files,
@@ -157,10 +174,26 @@ def infer_photos(
     for network in networks:
         network.eval()
     try:
+        if unreadable == "raise":
+            batches = raise_unread(batches, files)
         return _collect(networks, batches, len(files), inference.mirror, precision, on_photo)
     finally:
         for network, training in zip(networks, was_training, strict=True):
             network.train(training)
+
+
+def raise_unread(batches: Iterable[PhotoBatch], files: Sequence[Path]) -> Iterator[PhotoBatch]:
+    """Passes on batches whose photographs were all read; a sample number counts files round and round (see sampler.py).
+
+    Raises:
+        DataError: A photograph was not read; it is named.
+    """
+    for batch in batches:
+        for place, reason in sorted(batch.problems.items()):
+            file = files[int(batch.index_B[place]) % len(files)]
+            reason = reason.removeprefix(f"{file}: ")
+            raise DataError(f"{file}: changed since the manifest was made: {reason}. Mend the file and use --resume")
+        yield batch
 
 
 def _collect(
@@ -179,8 +212,9 @@ def _collect(
     for batch in batches:
         for place, network in enumerate(networks):
             view_logits, view_embeddings = infer_views(network, [batch.images_BHWC], views, precision, range(len(views)))
-            logits[place][batch.index_B] = view_logits.mean(axis=0)
-            embeddings[place][batch.index_B] = view_embeddings.mean(axis=0)
+            read_B = np.array([b not in batch.problems for b in range(len(batch.index_B))])
+            logits[place][batch.index_B[read_B]] = view_logits.mean(axis=0)[read_B]
+            embeddings[place][batch.index_B[read_B]] = view_embeddings.mean(axis=0)[read_B]
         problems.update({int(batch.index_B[b]): reason for b, reason in batch.problems.items()})
         done += len(batch.index_B)
         if on_photo:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hectocar.config import AugmentConfig, DataConfig
-from hectocar.errors import DataError
+from hectocar.network.inference import raise_unread
 from hectocar.photos.decode import PhotoBatch, decode_photo, iter_decoded, read_photo_bytes, resize_photo
 from hectocar.training.augment import NUM_CROP_DRAWS, draw_crop_box, uniform_draws
 
@@ -48,9 +48,4 @@ def iter_training_batches(
     def load(row: int, side_px: int) -> NDArray[np.uint8]:
         return load_crop(files[row % len(files)], row, side_px, augment=augment, data=data, seed=seed, epoch=epoch)
 
-    for batch in iter_decoded(((rows, size_px) for rows in batches), load, data.num_workers):
-        if batch.problems:
-            place, reason = next(iter(batch.problems.items()))
-            name = files[int(batch.index_B[place]) % len(files)]
-            raise DataError(f"{name}: changed since the manifest was made: {reason}. Mend the file and use --resume")
-        yield batch
+    return raise_unread(iter_decoded(((rows, size_px) for rows in batches), load, data.num_workers), files)
