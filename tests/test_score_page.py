@@ -208,7 +208,7 @@ def test_top_rules_the_screen_and_the_page(contest: Path, capsys: pytest.Capture
         (["--photos", "{folder}/nowhere", "--out", "{folder}/out"], "no such file or folder"),
         (["--photos", "{folder}/truth/answers.csv", "--out", "{folder}/out"], "column img_path is not there once"),
         (["--photos", "{folder}/truth", "--out", "{folder}/out"], "no photographs in it"),
-        (["--out", "{folder}/submission.csv"], "submission.csv cannot be written"),
+        (["--out", "{folder}/submission.csv"], "submission.csv is no folder"),
         (["--equivalent", "{folder}/test.csv"], "column class_a, class_b is not there once"),
     ],
 )

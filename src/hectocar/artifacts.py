@@ -1,4 +1,4 @@
-"""Files that a step leaves behind: written whole or not at all, and with a record of what made them."""
+"""Files that a step leaves behind, as data: arrays, JSON, events, digests, and a record of what made them."""
 
 import hashlib
 import io
@@ -6,9 +6,6 @@ import json
 import math
 import os
 import platform
-import shutil
-import tempfile
-from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -19,57 +16,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hectocar.errors import ArtifactError
+from hectocar.writing import explaining
+from hectocar.writing import make_folder as make_folder
+from hectocar.writing import replace_file as replace_file
 
 MAX_JSON_BYTES = 32 * 2**20
 """The longest JSON that is read: ten times what a bundle of 10,000 classes has."""
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets ``write`` fill a temporary file beside ``path`` and moves it there in one step.
-
-    An interruption at any moment leaves the old file or the new one, never half of one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        # mkstemp makes private files; give the user's usual permissions instead.
-        temporary.chmod(0o666 & ~_read_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def make_folder(folder: Path, fill: Callable[[Path], object]) -> None:
-    """Lets ``fill`` write into a temporary folder beside ``folder`` and renames it: the folder is there whole or not at all.
-
-    ``folder`` must not exist, or be empty.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-    try:
-        fill(temporary)
-        temporary.chmod(0o777 & ~_read_umask())
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _read_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def save_arrays(path: Path, **arrays: ArrayLike) -> None:
     """Writes named arrays into one npz file, atomically."""
     buffer = io.BytesIO()
     np.savez(buffer, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
-    replace_file(path, lambda target: target.write_bytes(buffer.getvalue()))
+    replace_file(path, lambda target: target.write_bytes(buffer.getbuffer()), num_bytes=buffer.getbuffer().nbytes)
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
@@ -140,12 +99,13 @@ class EventLog:
     """Appends one JSON object per line to ``events.jsonl``; a line is written in one call, so a cut loses at most it."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with explaining(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
 
     def write(self, kind: str, **fields: Any) -> None:
         line = json.dumps({"time": utc_now(), "kind": kind, **fields}, ensure_ascii=False).encode() + b"\n"
-        with self.path.open("ab+") as file:
+        with explaining(self.path), self.path.open("ab+") as file:
             if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                 line = b"\n" + line  # the line before was cut off: do not lose this one with it
             file.write(line)

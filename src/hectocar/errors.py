@@ -15,3 +15,7 @@ class DataError(HectocarError):
 
 class ArtifactError(HectocarError):
     """A run, checkpoint, bundle or submission is missing, damaged, foreign or does not fit its inputs."""
+
+
+class WriteError(ArtifactError):
+    """The disk, or whoever rules over it, refuses to take a file; what stood there before is kept."""

@@ -14,7 +14,7 @@ from PIL import Image
 from hectocar.artifacts import replace_file
 from hectocar.audit.page_parts import CONTENT_POLICY, STYLE, Thumb, count_html, escape, name_html, picture_html
 from hectocar.delivery.submit import find_photo_list
-from hectocar.errors import ArtifactError, DataError
+from hectocar.errors import DataError
 from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.scoring.answers import ScoreReport
 from hectocar.scoring.costs import ClassCost, Costs, PhotoCost
@@ -98,7 +98,7 @@ def save_score(folder: Path, report: ScoreReport, costs: Costs, pictures: Pictur
         top: Photographs on the page.
 
     Raises:
-        ArtifactError: The folder cannot be written.
+        WriteError: The folder cannot be written.
     """
     classes = [
         (cost.name, cost.num_rows, _number(cost.log_loss), _number(cost.share), _number(cost.top1), cost.wrong, cost.num_wrong)
@@ -113,11 +113,8 @@ def save_score(folder: Path, report: ScoreReport, costs: Costs, pictures: Pictur
         PHOTOGRAPHS_FILE: csv_text(("ID", "label", "log_loss", "label_prob", "predicted", "predicted_prob"), photos),
         PAGE_FILE: draw_page(report, costs, pictures, title=title, top=top),
     }
-    try:
-        for name, text in texts.items():
-            _write(folder / name, text, "utf-8" if name == PAGE_FILE else "utf-8-sig")
-    except OSError as error:
-        raise ArtifactError(f"{folder} cannot be written: {error.strerror or error}; give a folder of yours") from error
+    for name, text in texts.items():
+        _write(folder / name, text, "utf-8" if name == PAGE_FILE else "utf-8-sig")
 
 
 def _write(path: Path, text: str, encoding: str) -> None:

@@ -129,7 +129,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) 
     """Writes tensors and a JSON state into one safetensors file, atomically."""
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     header = {STATE_KEY: json.dumps(state, ensure_ascii=False)}
-    replace_file(path, lambda target: save_file(stored, target, metadata=header))
+    num_bytes = sum(tensor.nbytes for tensor in stored.values())
+    replace_file(path, lambda target: save_file(stored, target, metadata=header), num_bytes=num_bytes)
 
 
 def load_tensors_with_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

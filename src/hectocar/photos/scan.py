@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from hectocar.artifacts import replace_file
-from hectocar.errors import DataError
+from hectocar.errors import DataError, WriteError
 from hectocar.photos.decode import count_workers, read_photo_bytes
 from hectocar.photos.measure import THUMB_PX, Measurement, measure_photo
 from hectocar.tables import normalize_name
@@ -209,5 +209,5 @@ def _write_cache(file: Path, entries: _Known) -> None:
     table = pa.table(columns).replace_schema_metadata({"version": CACHE_VERSION})
     try:
         replace_file(file, lambda target: pq.write_table(table, target, compression="zstd", write_page_checksum=True))
-    except (OSError, pa.ArrowException):  # a full or read-only cache folder: the next scan takes its time again
+    except (WriteError, OSError, pa.ArrowException):  # a full or read-only cache folder: the next scan takes its time again
         return

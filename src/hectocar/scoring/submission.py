@@ -109,8 +109,8 @@ def write_submission(submission: Submission, path: str | Path, form: SampleForm 
         )
     try:
         replace_file(target, lambda part: _write_rows(part, submission))
-    except (OSError, UnicodeError) as problem:
-        raise ArtifactError(f"{target} cannot be written: {problem}; give a file name in a folder of yours") from problem
+    except UnicodeError as problem:
+        raise ArtifactError(f"{target} cannot be written: {problem}; rename what is not UTF-8") from problem
 
 
 def read_submission(path: str | Path) -> Submission:
