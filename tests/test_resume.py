@@ -23,7 +23,9 @@ CONFIGS: dict[str, Config] = {
     "float32": make_config(),
     "bfloat16": make_config(precision="bfloat16"),
     "float16": make_config(precision="float16"),
-    "no average, batchnorm neck, constant rate": make_config(network={"neck": "batchnorm"}, ema_decay=0.0, cosine="none"),
+    "no average, batchnorm neck, constant rate, last": make_config(
+        network={"neck": "batchnorm"}, ema_decay=0.0, cosine="none", select="last"
+    ),
     "the whole strategy": change(
         make_config(
             network={"num_subcenters": 2},

@@ -142,7 +142,8 @@ class TrainingConfig:
     similar_prob: float = 0.0
     """Probability that a batch is drawn from pairs of similar classes."""
     max_similar_pairs: int = 300
-    """Pairs kept: from the class names at first, from the validation's confusions and the class centres after it."""
+    """Pairs kept: from the class names at first, from the validation's confusions and the class centres after it (with
+    ``select: last`` from the centres alone)."""
     balance: float = 0.0
     """Class-balanced sampling: 0 shows each photograph once an epoch, 1 repeats those of small classes until every class
     is shown as often as the largest; between them, (largest / own)^balance times."""
@@ -153,6 +154,10 @@ class TrainingConfig:
     per class is kept; 0 never."""
     noise_degrees: float = 75.0
     """The angle that counts as far."""
+    select: Literal["best", "last"] = "best"
+    """What the fold keeps: ``best``, the epoch and the weights (raw or averaged) with the lowest validation log loss, or
+    ``last``, the last epoch's averaged weights (raw without ``ema_decay``). With ``last`` held-out photographs choose
+    nothing: they are only reported on, so that out-of-fold figures are those of networks that never saw them."""
     soup_epochs: int = 0
     """After the last epoch, a greedy average over the weights of the last so many epochs is tried; 0 or 1 tries none."""
     pretrained_mix: tuple[float, ...] = ()
@@ -184,6 +189,10 @@ class TrainingConfig:
         problems.require(0.0 <= self.ema_decay < 1.0, "ema_decay", self.ema_decay, "0 (off) up to, not including, 1")
         for name in ("finetune_epochs", "noise_epoch", "soup_epochs"):
             problems.require(0 <= getattr(self, name) <= self.epochs, name, getattr(self, name), "0 (off) to training.epochs")
+        if self.select == "last":
+            allowed = "with training.select 'last': average and mixture are chosen by held-out photographs"
+            problems.require(self.soup_epochs <= 1, "soup_epochs", self.soup_epochs, f"0 or 1 {allowed}")
+            problems.require(not self.pretrained_mix, "pretrained_mix", self.pretrained_mix, f"nothing {allowed}")
         problems.require(0.0 < self.layer_decay <= 1.0, "layer_decay", self.layer_decay, "more than 0, up to 1")
         problems.require(0.0 <= self.sam_rho <= 1.0, "sam_rho", self.sam_rho, "0 (off) to 1")
         problems.require(

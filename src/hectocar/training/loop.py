@@ -33,7 +33,7 @@ from hectocar.training.ema import WeightAverage
 from hectocar.training.label_noise import find_noisy_rows
 from hectocar.training.loader import iter_training_batches
 from hectocar.training.memory import choose_chunks, chunk_key, read_free_bytes
-from hectocar.training.mining import compute_closeness, mine_pairs
+from hectocar.training.mining import Pairs, compute_closeness, mine_pairs
 from hectocar.training.optimizer import (
     accumulate_gradients,
     build_optimizer,
@@ -72,13 +72,14 @@ def train_fold(
     Args:
         config: The whole configuration.
         data: Photographs and split.
-        folder: Gets events.jsonl, last.safetensors (to resume) and best.safetensors (lowest validation log loss).
+        folder: Gets events.jsonl, last.safetensors (to resume) and best.safetensors (lowest validation log loss, or
+            the last epoch: ``training.select``).
         inputs_digest: Of all that the result depends on; a checkpoint of other inputs is refused.
         device: Where to train.
         progress: Receives bars and lines.
 
     Returns:
-        The best epoch's validation: epoch, size_px, weights (raw or ema), log_loss, top1, top5.
+        The validation of what was kept: epoch, size_px, weights (raw or ema), log_loss, top1, top5.
 
     Raises:
         HectocarError: A photograph or checkpoint is damaged, or the loss is no longer finite.
@@ -162,21 +163,15 @@ def train_fold(
                 saved_at = time.monotonic()
         results: dict[str, dict[str, Any]] = {}
         networks = {"raw": network} | ({"ema": average.network} if average else {})
+        held_out = None
         if plan.validate:
             validation = validate(config, plan.size_px, data, networks, progress)
-            results = validation.results
-            if training.similar_prob > 0.0:
-                mined = mine_pairs(
-                    validation.logits_NG, data.labels[data.valid_rows], compute_closeness(list(networks.values())[-1]),
-                    state.pairs, training.max_similar_pairs,
-                )  # fmt: skip
-                state.pairs = mined.pairs
-                log.write("pairs", epoch=epoch + 1, used=len(mined.pairs), new=mined.num_new, retired=mined.num_retired)
-                progress.note(f"similar pairs: {len(mined.pairs)}, {mined.num_new} new, {mined.num_retired} retired")
+            results, held_out = validation.results, validation.logits_NG
+        state.pairs = mine_similar(config, data, held_out, list(networks.values())[-1], state.pairs, epoch, log, progress)
         seconds = time.monotonic() - started
         for weights, result in results.items():
             result |= {"epoch": epoch + 1, "weights": weights}
-            if not state.best or result["log_loss"] < state.best["log_loss"]:
+            if is_kept(training.select, weights == list(networks)[-1], result, state.best):
                 state.best = result
                 chosen = networks[weights].state_dict()
                 save_tensors(folder / "best.safetensors", chosen, {**result, "inputs_digest": inputs_digest})
@@ -233,6 +228,37 @@ def average_checkpoints(
     if found is not start:
         save_tensors(folder / "best.safetensors", found.weights, {**result, "inputs_digest": inputs_digest})
     return result
+
+
+def is_kept(select: str, is_last: bool, result: dict[str, Any], best: dict[str, Any]) -> bool:
+    """Whether an epoch's weights take the place of the best: by their validation, or because they are the last so far.
+
+    Args:
+        select: ``training.select``.
+        is_last: Whether these are the weights that ``last`` keeps: the average where there is one.
+        result: Of their validation.
+        best: What stands now; empty before the first.
+    """
+    if select == "last":
+        return is_last
+    return not best or bool(result["log_loss"] < best["log_loss"])
+
+
+def mine_similar(
+    config: Config, data: FoldData, logits_NG: NDArray[np.float32] | None, network: CarNet, pairs: Pairs, epoch: int,
+    log: EventLog, progress: Progress,
+) -> Pairs:  # fmt: skip
+    """The pairs of the next epoch: mined from this one's validation; with ``select: last`` from the centres alone."""
+    training = config.training
+    if training.similar_prob == 0.0 or (logits_NG is None and training.select == "best"):
+        return pairs
+    mined = mine_pairs(
+        None if training.select == "last" else logits_NG, data.labels[data.valid_rows], compute_closeness(network), pairs,
+        training.max_similar_pairs,
+    )  # fmt: skip
+    log.write("pairs", epoch=epoch + 1, used=len(mined.pairs), new=mined.num_new, retired=mined.num_retired)
+    progress.note(f"similar pairs: {len(mined.pairs)}, {mined.num_new} new, {mined.num_retired} retired")
+    return mined.pairs
 
 
 def drop_label_noise(
@@ -315,7 +341,7 @@ class Validation:
 def validate(config: Config, size_px: int, data: FoldData, networks: dict[str, CarNet], progress: Progress) -> Validation:
     """Log loss, top-1 and top-5 on the held-out photographs of each network: the raw and the averaged weights.
 
-    With a shift also ``shifted_log_loss`` and ``shifted_top1``; the best checkpoint is chosen by the plain log loss.
+    With a shift also ``shifted_log_loss`` and ``shifted_top1``, which choose nothing.
     ``size_px`` is the epoch's, which ``inference.size_px`` overrides.
     """
     size_px = config.inference.size_px or size_px

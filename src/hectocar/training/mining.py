@@ -1,4 +1,4 @@
-"""Pairs of classes that the network confuses: what similar-car batches are drawn from after a validation.
+"""Pairs of classes that the network confuses or holds to be near: what similar-car batches are drawn from after an epoch.
 
 Legend: N photographs, G trained classes, K sub-centers, D embedding.
 """
@@ -30,7 +30,7 @@ class MinedPairs:
 
 
 def mine_pairs(
-    logits_NG: NDArray[np.float32],
+    logits_NG: NDArray[np.float32] | None,
     label_N: NDArray[np.int64],
     closeness_GG: NDArray[np.float32] | None,
     old: Sequence[tuple[int, int]],
@@ -39,26 +39,38 @@ def mine_pairs(
     """Confused pairs first, most confused before others; places left over go to the closest class centres.
 
     Args:
-        logits_NG: Of held-out photographs.
+        logits_NG: Of held-out photographs; None: they are not to choose, and the closest centres are taken alone.
         label_N: Their classes.
         closeness_GG: Cosine between class centres; None where the head has none.
         old: The pairs so far.
         max_pairs: Pairs to keep.
     """
-    num_classes = logits_NG.shape[1]
-    mass_GG = np.zeros((num_classes, num_classes))
-    np.add.at(mass_GG, label_N, softmax(logits_NG.astype(np.float64), axis=1))
-    mass_GG /= np.maximum(np.bincount(label_N, minlength=num_classes), 1)[:, None]
-    first, second = np.triu_indices(num_classes, 1)
-    confusion = (mass_GG + mass_GG.T)[first, second]
-    order = np.argsort(-confusion, kind="stable")
-    chosen = [k for k in order[:max_pairs] if confusion[k] >= MIN_CONFUSION]
+    confusion_GG = None if logits_NG is None else _measure_confusion(logits_NG, label_N)
+    tables = [table for table in (confusion_GG, closeness_GG) if table is not None]
+    if not tables:
+        return MinedPairs(list(old), 0, 0)
+    first, second = np.triu_indices(len(tables[0]), 1)
+    chosen: list[np.int64] = []
+    if confusion_GG is not None:
+        confusion = confusion_GG[first, second]
+        order = np.argsort(-confusion, kind="stable")
+        chosen = [k for k in order[:max_pairs] if confusion[k] >= MIN_CONFUSION]
     if closeness_GG is not None:
         taken = set(chosen)
         nearest = (k for k in np.argsort(-closeness_GG[first, second], kind="stable") if k not in taken)
         chosen += [k for k, _ in zip(nearest, range(max_pairs - len(chosen)), strict=False)]
     pairs = [(int(first[k]), int(second[k])) for k in chosen]
     return MinedPairs(pairs, len(set(pairs) - set(old)), len(set(old) - set(pairs)))
+
+
+def _measure_confusion(logits_NG: NDArray[np.float32], label_N: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(G, G) mean probability that photographs of a class give to the other, both ways together."""
+    num_classes = logits_NG.shape[1]
+    mass_GG = np.zeros((num_classes, num_classes))
+    np.add.at(mass_GG, label_N, softmax(logits_NG.astype(np.float64), axis=1))
+    mass_GG /= np.maximum(np.bincount(label_N, minlength=num_classes), 1)[:, None]
+    confusion_GG: NDArray[np.float64] = mass_GG + mass_GG.T
+    return confusion_GG
 
 
 @torch.no_grad()
