@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. The only place that prints."""
+"""The command line: parse, call, say what came out. How it is printed stands in terminal.py, how it may fail in boundary.py."""
 
 import argparse
 import sys
@@ -7,70 +7,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
-from rich.table import Table
 
+from hectocar.boundary import run_guarded
 from hectocar.cli_parser import build_parser
 from hectocar.config_reader import describe_config, read_config
-from hectocar.errors import ConfigError, HectocarError
+from hectocar.errors import ConfigError
 from hectocar.photos.classes import ClassList
 from hectocar.progress import count_with
+from hectocar.terminal import ConsoleProgress, print_table, say
 
 # Heavy rooms (torch) are imported inside the commands, so that --help answers at once.
-
-
-class _RateColumn(TextColumn):
-    def __init__(self) -> None:
-        super().__init__("{task.fields[rate]}")
-
-    def render(self, task: Any) -> Any:
-        speed = task.finished_speed or task.speed
-        task.fields["rate"] = f"{speed:,.1f}/s" if speed else ""
-        return super().render(task)
-
-
-class ConsoleProgress:
-    """Bars with rate and time left on stderr; notes stay on the screen. Without a terminal only the notes appear."""
-
-    def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False, soft_wrap=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _RateColumn())
-        self.bars = Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=self.console, transient=True)
-        self.task: TaskID | None = None
-
-    def __enter__(self) -> "ConsoleProgress":
-        if self.console.is_terminal:
-            self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.console.is_terminal:
-            self.bars.stop()
-
-    def start(self, what: str, total: int) -> None:
-        if self.task is not None:
-            self.bars.remove_task(self.task)
-        self.task = self.bars.add_task(what, total=total, rate="")
-
-    def advance(self, count: int) -> None:
-        if self.task is not None:
-            self.bars.advance(self.task, count)
-
-    def note(self, text: str) -> None:
-        self.console.print(text, markup=False)
-
-
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """A header row and data rows, numbers to the right."""
-    table = Table(box=None, pad_edge=False)
-    for name in rows[0]:
-        table.add_column(name, justify="right", overflow="fold")
-    for row in rows[1:]:
-        table.add_row(*row)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    console.print(table)
 
 
 def command_audit(args: argparse.Namespace) -> None:
@@ -93,63 +39,56 @@ def command_audit(args: argparse.Namespace) -> None:
         )
     print_table(summarize(report))
     for kind, why in report.unavailable.items():
-        print(f"{kind}: not looked for: {why}")
+        say(f"{kind}: not looked for: {why}")
     if report.drift is not None:
         for line in report.drift.table():
-            print(line)
-    print(f"look at {args.out / 'audit.html'}; edit {args.out / 'decisions.csv'} if you know better")
-    print(f"next: hectocar train {args.data} --audit {args.out} --out RUN")
+            say(line)
+    say(f"look at {args.out / 'audit.html'}; edit {args.out / 'decisions.csv'} if you know better")
+    say(f"next: hectocar train {args.data} --audit {args.out} --out RUN")
 
 
 def command_folds(args: argparse.Namespace) -> None:
     from hectocar.photos.folds import deal_folds, fold_rows, write_fold_table
     from hectocar.photos.manifest import scan_photos
 
-    config = read_config(args.preset, args.config, _audit_settings(args)).data
+    config = read_config(args.preset, args.config, args.set, overrides=_overrides(args)).data
     with ConsoleProgress() as progress:
         manifest, classes = scan_photos(args.data, config, count_with(progress, "reading photographs"))
         folds = deal_folds(manifest, classes, config, progress)
     write_fold_table(args.out, manifest, folds)
     print_table(fold_rows(manifest, classes, folds, config.num_folds))
-    print(f"{args.out}: image_id, class_name, fold (-1: not used), group, status, problem")
+    say(f"{args.out}: image_id, class_name, fold (-1: not used), group, status, problem")
 
 
-def _audit_settings(args: argparse.Namespace) -> list[str]:
-    return [*args.set, *([] if args.audit is None else [f"data.audit={args.audit}"])]
-
-
-def _start_settings(args: argparse.Namespace) -> list[str]:
-    return [*_audit_settings(args), *([] if args.weights is None else [f"network.weights={args.weights}"])]
+def _overrides(args: argparse.Namespace) -> dict[str, Any]:
+    """Options that stand for a configuration key, as plain values: a path is no YAML."""
+    chosen = {"data.audit": args.audit, "network.weights": getattr(args, "weights", None)}
+    return {path: str(value) for path, value in chosen.items() if value is not None}
 
 
 def command_train(args: argparse.Namespace) -> None:
     from hectocar.network.inference import choose_device
     from hectocar.training.run import check_folds, create_run, resume_run, train_folds
 
-    config = read_config(args.preset, args.config, _start_settings(args))
-    folds = list(range(config.data.num_folds)) if args.fold == "all" else [_fold_number(args.fold)]
+    config = read_config(args.preset, args.config, args.set, overrides=_overrides(args))
+    folds = list(range(config.data.num_folds)) if args.fold is None else [args.fold]
     check_folds(config, folds)
+    device = choose_device(args.device)
     with ConsoleProgress() as progress:
         started = (args.out / "config.json").is_file()
         if args.resume and started:
             run = resume_run(args.out, args.data, config)
         else:
             run = create_run(args.out, args.data, config, progress)
-        results = train_folds(run, folds, choose_device(args.device), progress)
+        results = train_folds(run, folds, device, progress)
     for fold, best in results.items():
-        print(
+        say(
             f"fold {fold}: log loss {best['log_loss']:.4f}"
             + (f" (shifted {best['shifted_log_loss']:.4f})" if "shifted_log_loss" in best else "")
             + f", top-1 {best['top1']:.1%}, top-5 {best['top5']:.1%} "
             f"(epoch {best['epoch']}, {best['weights']} weights, {best['size_px']} px)"
         )
-    print(f"run: {args.out}; next: hectocar predict {args.out} {args.data / 'test.csv'} --out submission.csv")
-
-
-def _fold_number(text: str) -> int:
-    if not text.isdigit():
-        raise ConfigError(f"--fold is {text!r}; allowed: a number from 0, or all")
-    return int(text)
+    say(f"run: {args.out}; next: hectocar predict {args.out} {args.data / 'test.csv'} --out submission.csv")
 
 
 def command_predict(args: argparse.Namespace) -> None:
@@ -161,16 +100,17 @@ def command_predict(args: argparse.Namespace) -> None:
     if args.out is not None:
         check_form(classifier, photos)
     with ConsoleProgress() as progress:
-        progress.note(describe_choice(classifier))
+        for line in describe_choice(classifier).splitlines():
+            progress.note(line)
         answer = predict_photos(classifier, photos, progress, num_workers=args.workers, out=args.out)
     if args.out is not None:
         submission = save_submission(classifier, answer, args.out, args.equivalent)
-        print(f"{args.out}: {len(submission.ids)} rows x {len(submission.columns)} classes, checked by the evaluator's rules")
+        say(f"{args.out}: {len(submission.ids)} rows x {len(submission.columns)} classes, checked by the evaluator's rules")
     else:
         for row, image_id in enumerate(photos.ids):
-            print(_describe_prediction(classifier.classes, image_id, answer.probs_NG[row], answer.unreadable.get(image_id)))
+            say(_describe_prediction(classifier.classes, image_id, answer.probs_NG[row], answer.unreadable.get(image_id)))
     if answer.unreadable:
-        print(f"{len(answer.unreadable)} of {len(photos.ids)} photographs could not be read; their rows are the class prior")
+        say(f"{len(answer.unreadable)} of {len(photos.ids)} photographs could not be read; their rows are the class prior")
 
 
 def _describe_prediction(classes: ClassList, image_id: str, probs_G: NDArray[np.float64], problem: str | None) -> str:
@@ -187,8 +127,6 @@ def command_score(args: argparse.Namespace) -> None:
     from hectocar.scoring.costs import compute_costs
     from hectocar.scoring.submission import read_submission
 
-    if args.top < 0:
-        raise ConfigError(f"--top is {args.top}; allowed: 0 or more")
     if args.photos is not None and args.out is None:
         raise ConfigError("--photos is for the pictures of score.html; give --out DIR too")
     submission, answers = read_submission(args.submission), read_answers(args.answer)
@@ -197,17 +135,17 @@ def command_score(args: argparse.Namespace) -> None:
     else:
         pairs = find_equivalent_pairs(args.answer.parent)
     num_pairs = sum(set(submission.columns).issuperset(pair) for pair in pairs)
-    print(f"equivalent pairs among the columns: {num_pairs}" + ("" if num_pairs else "; --equivalent names a csv of them"))
+    say(f"equivalent pairs among the columns: {num_pairs}" + ("" if num_pairs else "; --equivalent names a csv of them"))
     report, costs = score_submission(submission, answers, pairs), compute_costs(submission, answers, pairs)
     shown = costs.describe_top(args.top)
     for line in (*report.table(), "", *costs.class_table(10), "", *costs.photo_table(args.top), shown):
-        print(line)
+        say(line)
     if args.out is not None:
         from hectocar.lab.score_page import find_pictures, save_score
 
         pictures = find_pictures(args.photos, args.answer, answers.ids)
         save_score(args.out, report, costs, pictures, title=f"Score of {args.submission.name}", top=args.top)
-        print(f"{args.out}: score.html, per_class.csv, photographs.csv" + (" (no pictures)" if pictures.problem else ""))
+        say(f"{args.out}: score.html, per_class.csv, photographs.csv" + (" (no pictures)" if pictures.problem else ""))
 
 
 def command_bundle(args: argparse.Namespace) -> None:
@@ -215,7 +153,7 @@ def command_bundle(args: argparse.Namespace) -> None:
 
     spec = write_bundle(join_runs([args.model]), args.out)
     losses = ", ".join(f"fold {member.fold}: {member.log_loss:.4f}" for member in spec.members)
-    print(f"{args.out}: {len(spec.members)} networks, {spec.classes.num_trained} classes; validation log loss {losses}")
+    say(f"{args.out}: {len(spec.members)} networks, {spec.classes.num_trained} classes; validation log loss {losses}")
 
 
 def command_finish(args: argparse.Namespace) -> None:
@@ -230,13 +168,13 @@ def command_finish(args: argparse.Namespace) -> None:
             args.runs, args.out, data_folder=args.data, views=views, device=choose_device(args.device), progress=progress
         )
     for title, table in report_tables(result.report, result.equivalents).items():
-        print(title)
+        say(title)
         print_table(table)
-        print()
+        say()
     for line in total_lines(result.report):
-        print(line)
-    print(f"{args.out}: {len(result.bundle.members)} networks and what was fitted; report/report.md, report/calibration.png")
-    print(f"next: hectocar predict {args.out} test.csv --out submission.csv")
+        say(line)
+    say(f"{args.out}: {len(result.bundle.members)} networks and what was fitted; report/report.md, report/calibration.png")
+    say(f"next: hectocar predict {args.out} test.csv --out submission.csv")
 
 
 def command_preview(args: argparse.Namespace) -> None:
@@ -244,7 +182,7 @@ def command_preview(args: argparse.Namespace) -> None:
 
     config = read_config(args.preset, args.config, args.set)
     sizes = draw_preview(args.data, config, args.out, num_photos=args.photos, seed=args.seed)
-    print(f"{args.out}: what the network sees at {', '.join(map(str, sizes))} px")
+    say(f"{args.out}: what the network sees at {', '.join(map(str, sizes))} px")
 
 
 def command_showroom(args: argparse.Namespace) -> None:
@@ -259,8 +197,8 @@ def command_showroom(args: argparse.Namespace) -> None:
     )
     with ConsoleProgress() as progress:
         summary = write_showroom(args.out, spec, count_with(progress, "rendering cars"))
-    print(f"{args.out}: {summary.num_train} training and {summary.num_test} test photographs of {summary.num_classes} classes")
-    print("planted faults: " + ", ".join(f"{count} {kind}" for kind, count in summary.faults.items()))
+    say(f"{args.out}: {summary.num_train} training and {summary.num_test} test photographs of {summary.num_classes} classes")
+    say("planted faults: " + ", ".join(f"{count} {kind}" for kind, count in summary.faults.items()))
 
 
 def command_demo(args: argparse.Namespace) -> None:
@@ -269,7 +207,7 @@ def command_demo(args: argparse.Namespace) -> None:
     with ConsoleProgress() as progress:
         result = run_demo(args.out, progress)
     for line in result.table():
-        print(line)
+        say(line)
 
 
 def command_ablate(args: argparse.Namespace) -> None:
@@ -277,17 +215,15 @@ def command_ablate(args: argparse.Namespace) -> None:
     from hectocar.lab.ablation_report import save_ablation
     from hectocar.network.inference import choose_device
 
-    plan = read_plan(args.plan, _start_settings(args))
-    if args.jobs < 1:
-        raise ConfigError(f"--jobs is {args.jobs}; allowed: 1 or more")
+    plan = read_plan(args.plan, args.set, _overrides(args))
     with ConsoleProgress() as progress:
         results = run_ablation(
             plan, args.data, args.out, device=choose_device(args.device), num_jobs=args.jobs, progress=progress
         )
         table = save_ablation(plan, results, args.out)
-    print(plan.title)
+    say(plan.title)
     print_table(table)
-    print(f"{args.out}: table.md, plot.png, runs.csv; mean ± standard error, differences paired by seed and fold")
+    say(f"{args.out}: table.md, plot.png, runs.csv; mean ± standard error, differences paired by seed and fold")
 
 
 def command_plan(args: argparse.Namespace) -> None:
@@ -299,14 +235,25 @@ def command_plan(args: argparse.Namespace) -> None:
         from hectocar.lab.step_cost import measure_step_costs, step_cost_rows
         from hectocar.network.inference import choose_device
 
-        if args.steps < 1 or args.classes < 2:
-            raise ConfigError(f"--steps is {args.steps}, --classes {args.classes}; allowed: 1 or more, and 2 or more")
-        print()
+        say()
         print_table(step_cost_rows(measure_step_costs(config, choose_device(args.device), args.classes, args.steps)))
 
 
 def command_config(args: argparse.Namespace) -> None:
     print_table([["key", "default", "meaning"], *describe_config()])
+
+
+_AGAIN = "call the same command again"
+INTERRUPTED = {
+    "audit": f"the photographs measured so far are remembered; {_AGAIN}",
+    "folds": f"the photographs read so far are remembered; {_AGAIN}",
+    "train": f"all up to the last checkpoint is kept; {_AGAIN} with --resume",
+    "predict": f"what was predicted so far is kept beside --out; {_AGAIN}",
+    "finish": f"the out-of-fold predictions of finished folds are kept in the runs; {_AGAIN}",
+    "ablate": f"finished runs are kept and the others go on from their last checkpoint; {_AGAIN}",
+    "demo": f"{_AGAIN}: it clears away what it made and begins anew",
+}
+"""What an interruption or a full disk leaves, and how to go on; of the other commands nothing is kept."""
 
 
 COMMANDS = {
@@ -327,17 +274,16 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns 0, or 2 after a message about the input, or 130 when interrupted."""
-    args = build_parser().parse_args(argv)
-    try:
-        COMMANDS[args.command](args)
-    except HectocarError as error:
-        print(f"hectocar: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("hectocar: interrupted; what was finished is kept: call again (train: with --resume)", file=sys.stderr)
-        return 130
-    return 0
+    """Runs a command; returns its exit code, see boundary.py. Raises nothing and leaves signal handlers as they were."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    parsed: list[argparse.Namespace] = []
+    nothing = f"nothing was written; {_AGAIN}"
+    code = run_guarded(lambda: parsed.append(build_parser().parse_args(words)), again=nothing, debug="--debug" in words)
+    if not parsed:
+        return code
+    (args,) = parsed
+    again = nothing if args.command == "predict" and args.out is None else INTERRUPTED.get(args.command, nothing)
+    return run_guarded(lambda: COMMANDS[args.command](args), again=again, debug=args.debug, out=getattr(args, "out", None))
 
 
 if __name__ == "__main__":

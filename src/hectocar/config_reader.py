@@ -1,4 +1,4 @@
-"""The only reader of YAML: defaults < preset < file < ``--set``, every mistake reported at once with the nearest valid name."""
+"""Layers of the configuration: defaults < preset < file < ``--set`` < options, every mistake reported at once."""
 
 import ast
 import dataclasses
@@ -11,10 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from hectocar.codec import build, encode
+from hectocar.codec import build, encode, show
 from hectocar.config import Config
+from hectocar.config_yaml import nest, parse_mapping, parse_setting, read_yaml
 from hectocar.errors import ConfigError
 
 
@@ -29,6 +28,8 @@ def read_config(
     file: Path | None = None,
     settings: Sequence[str] = (),
     layers: Sequence[Mapping[str, Any]] = (),
+    *,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Config:
     """Builds the configuration from its layers.
 
@@ -37,6 +38,7 @@ def read_config(
         file: A YAML file with any part of the tree.
         settings: ``dotted.path=value`` texts, the value in YAML.
         layers: Parts of the tree that come between the file and the settings: the variants of an ablation.
+        overrides: Values by dotted path, over all else: options of the command line, which are no YAML.
 
     Raises:
         ConfigError: Names every unknown key, wrong type and impossible value, each with its dotted path.
@@ -46,15 +48,17 @@ def read_config(
     if preset is not None:
         names = list_presets()
         if preset not in names:
-            raise ConfigError(f"--preset is {preset!r}; allowed: {', '.join(names)}")
-        layer = _parse((resources.files("hectocar.presets") / f"{preset}.yaml").read_text("utf-8"), f"preset {preset}")
+            raise ConfigError(f"--preset is {show(preset)}; allowed: {', '.join(names)}")
+        layer = parse_mapping((resources.files("hectocar.presets") / f"{preset}.yaml").read_text("utf-8"), f"preset {preset}")
         _merge(tree, layer, "", problems)
     if file is not None:
         _merge(tree, read_yaml(file, "--config"), "", problems)
     for part in layers:
         _merge(tree, part, "", problems)
     for setting in settings:
-        _merge(tree, _parse_setting(setting), "", problems)
+        _merge(tree, parse_setting(setting), "", problems)
+    for path, value in (overrides or {}).items():
+        _merge(tree, nest(path, value, "an option"), "", problems)
     return config_from_tree(tree, problems)
 
 
@@ -78,60 +82,6 @@ def config_to_tree(config: Config) -> dict[str, Any]:
     return tree
 
 
-def read_yaml(file: Path, what: str) -> dict[str, Any]:
-    """A mapping from a YAML file.
-
-    Raises:
-        ConfigError: The file cannot be read, is no YAML, or holds no mapping; ``what`` is named before the path.
-    """
-    try:
-        return _parse(file.read_text("utf-8"), f"{what} {file}")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{what} {file}: cannot be read ({error})") from error
-
-
-def _parse(text: str, where: str) -> dict[str, Any]:
-    try:
-        data = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where}: not valid YAML ({' '.join(str(error).split())})") from error
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise ConfigError(f"{where}: a mapping of sections is expected, found {type(data).__name__}")
-    return data
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads ``4e-5`` as a text, because it has no dot, and lets a repeated key win; everyone means otherwise."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        repeated = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if repeated:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {repeated[0]!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def _parse_setting(setting: str) -> dict[str, Any]:
-    path, equals, text = setting.partition("=")
-    if not equals or not path:
-        raise ConfigError(f"--set {setting!r}: expected dotted.path=value, such as training.epochs=12")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {setting!r}: the value is not valid YAML") from error
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    assert isinstance(value, dict)
-    return value
-
-
 def _merge(base: dict[str, Any], layer: Mapping[str, Any], path: str, problems: list[str]) -> None:
     for key, value in layer.items():
         dotted = f"{path}.{key}" if path else str(key)
@@ -143,12 +93,16 @@ def _merge(base: dict[str, Any], layer: Mapping[str, Any], path: str, problems: 
             base[key] = value
 
 
+_PLACE = re.compile(r"0|[1-9][0-9]{0,5}", re.ASCII)
+
+
 def _merge_into_list(base: list[Any], layer: Mapping[str, Any], path: str, problems: list[str]) -> None:
     # --set training.sizes.0.batch_size=32 changes one phase and keeps the others.
     for key, value in layer.items():
-        place = int(key) if str(key).isdigit() else -1
+        place = int(key) if _PLACE.fullmatch(key) else -1
         if not 0 <= place < len(base):
-            problems.append(f"{path}.{key}: no such place in a list of {len(base)}; allowed: 0 to {len(base) - 1}")
+            allowed = f"0 to {len(base) - 1}" if base else "none"
+            problems.append(f"{path}.{key}: no such place in a list of {len(base)}; allowed: {allowed}")
         elif isinstance(value, dict) and isinstance(base[place], dict):
             _merge(base[place], value, f"{path}.{key}", problems)
         else:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hectocar.codec import show
 from hectocar.errors import ConfigError
 
 
@@ -15,7 +16,7 @@ class Problems:
 
     def require(self, ok: bool, name: str, value: object, allowed: str) -> None:
         if not ok:
-            self.lines.append(f"{self.section}.{name} is {value!r}; allowed: {allowed}")
+            self.lines.append(f"{self.section}.{name} is {show(value)}; allowed: {allowed}")
 
     def positive(self, name: str, value: float) -> None:
         self.require(value > 0, name, value, "more than 0")

@@ -31,7 +31,8 @@ import torch
 
 from hectocar.artifacts import EventLog, compute_digest, read_json, write_json
 from hectocar.config import Config
-from hectocar.config_reader import config_to_tree, list_presets, read_config, read_yaml
+from hectocar.config_reader import config_to_tree, list_presets, read_config
+from hectocar.config_yaml import read_yaml
 from hectocar.errors import ConfigError
 from hectocar.photos.decode import count_workers
 from hectocar.progress import NoProgress, Progress, count_with
@@ -73,12 +74,13 @@ def list_plans() -> list[str]:
     return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
-def read_plan(name: str, settings: Sequence[str] = ()) -> AblationPlan:
+def read_plan(name: str, settings: Sequence[str] = (), overrides: Mapping[str, Any] | None = None) -> AblationPlan:
     """Reads a plan file, or a plan of the package by its name.
 
     Args:
         name: Path, or one of ``list_plans``.
         settings: ``dotted.path=value`` texts over every variant.
+        overrides: Values by dotted path over every variant and setting.
 
     Raises:
         ConfigError: Each mistake with its place.
@@ -101,7 +103,7 @@ def read_plan(name: str, settings: Sequence[str] = ()) -> AblationPlan:
     bad = [str(v) for v in variants if not isinstance(v, str) or not v or "/" in v or v.startswith(".")]
     if bad:
         raise ConfigError(f"ablation plan {name}: the variant {bad[0]!r} cannot be a folder's name; quote it, without /")
-    configs = {v: read_config(preset, None, settings, [base, layer]) for v, layer in variants.items()}
+    configs = {v: read_config(preset, None, settings, [base, layer], overrides=overrides) for v, layer in variants.items()}
     folds = _read_numbers(tree, "folds", [0], name)
     for config in configs.values():
         check_folds(config, folds)

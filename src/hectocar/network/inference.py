@@ -1,5 +1,6 @@
 """Batches of photographs -> logits and embeddings, without chance. Validation, prediction and service all come here."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hectocar.codec import show
 from hectocar.config import DataConfig, InferenceConfig
 from hectocar.errors import ConfigError, DataError
 from hectocar.network.carnet import CarNet, PixelStatistics
@@ -19,6 +21,8 @@ from hectocar.photos.decode import PhotoBatch
 from hectocar.photos.shift import PhotoShift
 
 _CPU_SLICE_PIXELS = 8 * 160 * 160
+_DEVICE = re.compile(r"cpu|mps|cuda(:(0|[1-9][0-9]{0,2}))?", re.ASCII)
+"""torch takes meta, which computes nothing, and others that nobody has tried."""
 AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -39,14 +43,15 @@ def choose_device(name: str = "auto") -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    allowed = "allowed: auto, cpu, cuda, cuda:N, mps"
+    if not _DEVICE.fullmatch(name):
+        raise ConfigError(f"--device is {show(name)}; {allowed}")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0][:120]
-        raise ConfigError(
-            f"--device is {name!r}, which cannot be used here ({reason}); allowed: auto, cpu, cuda, cuda:N"
-        ) from error
+        (torch.ones(1, device=device) + 1).item()  # asks it for arithmetic, not for memory alone
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise ConfigError(f"--device is {name!r}, which cannot be used here ({reason}); {allowed}") from error
     return device
 
 
