@@ -2,17 +2,21 @@
 
 import dataclasses
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hectocar.cli import main
+from hectocar.config import Config
 from hectocar.config_reader import read_config
 from hectocar.errors import ConfigError
 from hectocar.lab.ablation import AblationPlan, AblationResult, list_plans, read_plan, run_ablation
 from hectocar.lab.ablation_report import ablation_rows, estimate_mean, judge, save_ablation, summarize_ablation
+from hectocar.network.carnet import CarNet
 from hectocar.progress import NoProgress
+from hectocar.training.memory import choose_chunks
 from tiny import CPU, write_photos
 
 PLAN = """
@@ -117,6 +121,27 @@ def test_runs_are_made_once_and_again_only_if_lost(tmp_path: Path, capsys: pytes
     assert (out / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert "k=2" in (out / "table.md").read_text("utf-8")
     assert len((out / "runs.csv").read_text("utf-8").splitlines()) == 5
+
+
+def test_jobs_plan_with_their_share_of_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is read once, for as many jobs as there are; each run plans with that and stores its plan."""
+    write_photos(tmp_path / "data")
+    plan = read_plan(write_plan(tmp_path, PLAN.replace("seeds: [1, 2]", "seeds: [1]")))
+    asked: list[int] = []
+    monkeypatch.setattr("hectocar.lab.ablation.read_free_bytes", lambda _, num_jobs: asked.append(num_jobs) or 1)
+    planned: list[int] = []
+
+    def choose(config: Config, network: CarNet, free_bytes: int) -> dict[str, int]:
+        planned.append(free_bytes)
+        return choose_chunks(config, network, free_bytes)
+
+    monkeypatch.setattr("hectocar.training.loop.choose_chunks", choose)
+    # In this process, one after the other: a spawned one would not know the replacements above.
+    monkeypatch.setattr("hectocar.lab.ablation.ProcessPoolExecutor", lambda _, **settings: ThreadPoolExecutor(1))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    run_ablation(plan, tmp_path / "data", tmp_path / "out", device=CPU, num_jobs=3, progress=NoProgress())
+    assert asked == [3]
+    assert planned == [1, 1]
 
 
 def result(variant: str, seed: int, loss: float, cpu: float | None = 10.0) -> AblationResult:

@@ -1,12 +1,15 @@
 """Laws of the memory plan: it counts what autograd keeps, grows with the batch, and splits what does not fit."""
 
 import math
+import resource
+from pathlib import Path
 
 import pytest
 import torch
 
 from hectocar.config import SizePhase
 from hectocar.network.carnet import CarNet
+from hectocar.training import memory
 from hectocar.training.memory import choose_chunks, count_activation_bytes, count_fixed_bytes, read_free_bytes
 from tiny import CPU, make_config
 
@@ -52,3 +55,81 @@ def test_a_batch_is_split_as_far_as_it_must(network: CarNet) -> None:
 def test_this_machine_says_what_is_free() -> None:
     """More than nothing, and less than a petabyte."""
     assert 0 < read_free_bytes(CPU) < 2**50
+
+
+MEMINFO = "MemTotal:       32000000 kB\nMemFree:         1000000 kB\nMemAvailable:   16000000 kB\n"
+MACHINE = 16_000_000 * 1024
+NO_LIMIT_1 = "9223372036854771712"
+GIB = 2**30
+
+
+def write_system(root: Path, groups: str, files: dict[str, str], meminfo: str = MEMINFO) -> Path:
+    """A proc and sys of our own: /proc/meminfo, /proc/self/cgroup and files below /sys/fs/cgroup."""
+    for name, text in {"proc/meminfo": meminfo, "proc/self/cgroup": groups, "proc/self/statm": "1000 500 1 1 0 1 0\n"}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    for name, text in files.items():
+        file = root / "sys/fs/cgroup" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    return root
+
+
+V2 = "0::/work.slice/job.scope\n"
+V1 = "9:name=systemd:/\n4:cpu,memory:/docker/abc\n1:cpu:/docker/abc\n0::/\n"
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        (V2, {}, MACHINE),
+        (V2, {"work.slice/job.scope/memory.max": "max", "work.slice/job.scope/memory.current": str(GIB)}, MACHINE),
+        (V2, {"work.slice/job.scope/memory.max": str(4 * GIB), "work.slice/job.scope/memory.current": str(GIB)}, 3 * GIB),
+        (V2, {"work.slice/memory.max": str(2 * GIB), "work.slice/memory.current": str(GIB),
+              "work.slice/job.scope/memory.max": str(4 * GIB), "work.slice/job.scope/memory.current": str(GIB)}, GIB),
+        (V2, {"work.slice/job.scope/memory.high": str(3 * GIB), "work.slice/job.scope/memory.current": str(GIB)}, 2 * GIB),
+        ("0::/\n", {"memory.max": str(4 * GIB), "memory.current": str(3 * GIB)}, GIB),
+        ("0::/../../host/path\n", {"memory.max": str(4 * GIB), "memory.current": str(3 * GIB)}, GIB),
+        (V2, {"work.slice/job.scope/memory.max": str(4 * GIB), "work.slice/job.scope/memory.current": str(4 * GIB),
+              "work.slice/job.scope/memory.stat": f"anon 5\ninactive_file {GIB}\nactive_file {GIB}\nfile 7"}, 2 * GIB),
+        (V2, {"work.slice/job.scope/memory.max": str(GIB), "work.slice/job.scope/memory.current": str(2 * GIB)}, 1),
+        (V1, {"memory/docker/abc/memory.limit_in_bytes": str(5 * GIB), "memory/docker/abc/memory.usage_in_bytes": str(GIB),
+              "memory/memory.limit_in_bytes": NO_LIMIT_1, "memory/memory.usage_in_bytes": str(9 * GIB)}, 4 * GIB),
+        (V1, {"memory/memory.limit_in_bytes": str(2 * GIB), "memory/memory.usage_in_bytes": str(GIB),
+              "memory/memory.stat": "total_inactive_file 4096\ninactive_file 1"}, GIB + 4096),
+        (V1, {"memory/memory.limit_in_bytes": NO_LIMIT_1, "memory/memory.usage_in_bytes": "0"}, MACHINE),
+    ],
+)  # fmt: skip
+def test_a_containers_limit_is_seen(
+    groups: str, files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The smallest room counts: of the machine, of the process's group, of each group above it; both versions of groups.
+
+    Read files count as free, no limit counts as none, and a limit that is passed already leaves next to nothing, which is
+    not "unknown".
+    """
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert read_free_bytes(CPU, system=write_system(tmp_path, groups, files)) == expected
+
+
+def test_the_process_limit_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ulimit -v` bounds the address space: what is mapped already is not free any more."""
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (GIB, GIB) if what == resource.RLIMIT_AS else (0, 0))
+    root = write_system(tmp_path, V2, {})
+    assert read_free_bytes(CPU, system=root) == GIB - 1000 * resource.getpagesize()
+
+
+def test_jobs_share_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """N trainings side by side plan with an Nth each, on a processor and on a GPU; next to nothing never becomes unknown."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert read_free_bytes(CPU, 4, write_system(tmp_path, V2, {})) == MACHINE // 4
+    full = {"memory.max": "1", "memory.current": "1"}
+    assert read_free_bytes(CPU, 4, write_system(tmp_path / "full", V2, full)) == 1
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (10 * GIB, 80 * GIB))
+    assert read_free_bytes(torch.device("cuda"), 5) == 2 * GIB
+
+
+def test_other_systems_know_nothing_and_end_in_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without /proc, and without the module that Windows lacks: unknown, so that nothing is split."""
+    monkeypatch.setattr(memory, "resource", None)
+    assert read_free_bytes(CPU, system=tmp_path) == 0

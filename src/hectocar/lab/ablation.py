@@ -36,6 +36,7 @@ from hectocar.config_yaml import read_yaml
 from hectocar.errors import ConfigError
 from hectocar.photos.decode import count_workers
 from hectocar.progress import NoProgress, Progress, count_with
+from hectocar.training.memory import read_free_bytes
 from hectocar.training.run import Run, check_folds, open_run, outcome_tree, plan_run, save_run, train_folds
 
 _KEYS = ("title", "preset", "base", "seeds", "folds", "variants")
@@ -128,7 +129,7 @@ def run_ablation(
         data_folder: Photographs.
         out: Gets the runs; call again with the same to go on.
         device: Where to train.
-        num_jobs: Processes side by side; each has its share of the processor's cores.
+        num_jobs: Processes side by side; each has its share of the processor's cores and of the device's memory.
         progress: Receives a bar and a line per run.
 
     Raises:
@@ -139,15 +140,16 @@ def run_ablation(
     _prepare_runs(todo, data_folder, progress)
     count = count_with(progress, f"training {len(todo)} runs")
     threads = max(1, count_workers(0) // num_jobs)
+    free_bytes = read_free_bytes(device, num_jobs)  # once: what the jobs see free later depends on each other's moment
     if num_jobs == 1 and todo:
         for done, task in enumerate(todo):
             count(done, len(todo))
-            progress.note(_describe(_train(task, str(device), None)))
+            progress.note(_describe(_train(task, str(device), None, free_bytes)))
     elif todo:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the processes that start below
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(num_jobs, mp_context=context, initializer=_leave_with_parent) as pool:
-            futures = [pool.submit(_train, task, str(device), threads) for task in todo]
+            futures = [pool.submit(_train, task, str(device), threads, free_bytes) for task in todo]
             try:
                 for done, future in enumerate(as_completed(futures)):
                     progress.note(_describe(future.result()))
@@ -218,7 +220,7 @@ def _leave_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _train(task: _Task, device: str, num_threads: int | None) -> AblationResult:
+def _train(task: _Task, device: str, num_threads: int | None, free_bytes: int) -> AblationResult:
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     run = open_run(task.folder)
@@ -230,7 +232,7 @@ def _train(task: _Task, device: str, num_threads: int | None) -> AblationResult:
     fresh, started = not (folder / "last.safetensors").exists(), time.process_time()
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)  # what a finished run left whose result was deleted
-    best = train_folds(run, [task.fold], torch.device(device), NoProgress())[task.fold]
+    best = train_folds(run, [task.fold], torch.device(device), NoProgress(), free_bytes)[task.fold]
     seconds = [event["seconds"] for event in EventLog(folder / "events.jsonl").read() if event["kind"] == "epoch"][-1]
     result = AblationResult(
         task.variant, task.seed, task.fold, best["log_loss"], best["top1"], seconds,

@@ -65,8 +65,9 @@ class FoldData:
 
 
 def train_fold(
-    config: Config, data: FoldData, folder: Path, *, inputs_digest: str, device: torch.device, progress: Progress
-) -> dict[str, Any]:
+    config: Config, data: FoldData, folder: Path, *, inputs_digest: str, device: torch.device, progress: Progress,
+    free_bytes: int | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Trains one fold, or goes on exactly where its last checkpoint stands.
 
     Args:
@@ -77,6 +78,7 @@ def train_fold(
         inputs_digest: Of all that the result depends on; a checkpoint of other inputs is refused.
         device: Where to train.
         progress: Receives bars and lines.
+        free_bytes: Memory to plan the training steps with, 0 for unknown; None: what the device has free now.
 
     Returns:
         The validation of what was kept: epoch, size_px, weights (raw or ema), log_loss, top1, top5.
@@ -101,7 +103,7 @@ def train_fold(
             average.num_updates = state.num_ema_updates
         log.write("resumed", epoch=state.epoch, step=state.step)
     else:
-        state.num_chunks = choose_chunks(config, network, read_free_bytes(device))
+        state.num_chunks = choose_chunks(config, network, read_free_bytes(device) if free_bytes is None else free_bytes)
         describe_chunks(config, state.num_chunks, progress)
     set_margin_balance(network, data, training.margin_balance)
 

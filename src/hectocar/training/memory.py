@@ -4,9 +4,16 @@ The activations that autograd keeps are counted, not guessed: they grow with the
 """
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 from hectocar.config import Config, SizePhase
 from hectocar.network.carnet import CarNet, soft_cross_entropy
@@ -17,6 +24,20 @@ WORKSPACE = 1.35
 """Peak over kept activations: gradients on their way and the kernels' own memory."""
 SHARE_OF_FREE = 0.8
 """Of the free memory that a run may plan with."""
+
+
+@dataclass(frozen=True)
+class _GroupFiles:
+    """Names in the folder of a control group."""
+
+    limits: tuple[str, ...]
+    usage: str
+    cache: tuple[str, ...]
+    """Lines of memory.stat."""
+
+
+_VERSION_1 = _GroupFiles(("memory.limit_in_bytes",), "memory.usage_in_bytes", ("total_inactive_file", "total_active_file"))
+_VERSION_2 = _GroupFiles(("memory.max", "memory.high"), "memory.current", ("inactive_file", "active_file"))
 
 
 def count_activation_bytes(network: CarNet, size_px: int, precision: str) -> float:
@@ -53,15 +74,77 @@ def count_fixed_bytes(network: CarNet, config: Config) -> int:
     return copies * sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
 
 
-def read_free_bytes(device: torch.device) -> int:
-    """Free memory of a GPU, or of this machine; 0 where it cannot be known."""
+def read_free_bytes(device: torch.device, num_jobs: int = 1, system: Path = Path("/")) -> int:
+    """Free memory of a GPU, or what this process may still take of this machine's; 0 where it cannot be known.
+
+    The smallest counts of: the machine's available memory, the room below the memory limits of the process's control
+    group and of all groups above it (a container has no other view of them), and the process's own limit (RLIMIT_AS).
+
+    Args:
+        device: Where to train.
+        num_jobs: Trainings that are about to share it; each has its part.
+        system: Where proc and sys lie.
+    """
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    meminfo = Path("/proc/meminfo")
-    if not meminfo.is_file():
-        return 0
-    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-    return int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else 0
+        found = [int(torch.cuda.mem_get_info(device)[0])]
+    else:
+        found = [*_machine_room(system / "proc"), *_group_rooms(system), *_process_room(system / "proc")]
+    return max(1, min(found) // num_jobs) if found else 0
+
+
+def _machine_room(proc: Path) -> Iterator[int]:
+    for line in _read_lines(proc / "meminfo"):
+        if line.startswith("MemAvailable:"):
+            yield int(line.split()[1]) * 1024
+
+
+def _group_rooms(system: Path) -> Iterator[int]:
+    """Room below each limit of the process's control group and the groups above it, of both versions.
+
+    A container may see its own group as the top of the mounted tree while /proc names it by the host's path: the walk up
+    from that path, over folders that are not there, ends at the top as well.
+    """
+    top = system / "sys" / "fs" / "cgroup"
+    for line in _read_lines(system / "proc" / "self" / "cgroup"):
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            mount, names = (top / "unified" if (top / "unified").is_dir() else top), _VERSION_2
+        elif "memory" in controllers.split(","):
+            mount, names = top / "memory", _VERSION_1
+        else:
+            continue
+        own = mount.joinpath(*(part for part in path.split("/") if part not in ("", "..")))
+        for group in [own, *own.parents][: len(own.parts) - len(mount.parts) + 1]:
+            for used in _read_numbers(group / names.usage):
+                for limit in (limit for name in names.limits for limit in _read_numbers(group / name)):
+                    yield limit - used + _count_file_cache(group / "memory.stat", names.cache)
+
+
+def _count_file_cache(file: Path, names: tuple[str, ...]) -> int:
+    """Bytes of read files, which the kernel gives back when memory runs short; they count as used."""
+    words = (line.split() for line in _read_lines(file))
+    return sum(int(word[1]) for word in words if word[0] in names)
+
+
+def _process_room(proc: Path) -> Iterator[int]:
+    if resource is None:
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        for line in _read_lines(proc / "self" / "statm"):
+            yield limit - int(line.split()[0]) * resource.getpagesize()
+
+
+def _read_numbers(file: Path) -> Iterator[int]:
+    """The number in a file of the kernel; none for ``max``, which is no limit, and where there is no such file."""
+    yield from (int(line) for line in _read_lines(file) if line.isdecimal())
+
+
+def _read_lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # another system, or a folder that a container hides
+        return []
 
 
 def step_bytes(config: Config, network: CarNet, phase: SizePhase, num_chunks: int = 1) -> float:

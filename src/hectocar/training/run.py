@@ -153,8 +153,17 @@ def resume_run(folder: Path, data_folder: Path, config: Config) -> Run:
     return dataclasses.replace(run, config=config, manifest=manifest)
 
 
-def train_folds(run: Run, folds: Sequence[int], device: torch.device, progress: Progress) -> dict[int, dict[str, Any]]:
+def train_folds(
+    run: Run, folds: Sequence[int], device: torch.device, progress: Progress, free_bytes: int | None = None
+) -> dict[int, dict[str, Any]]:
     """Trains folds one after another; those that are done already return at once.
+
+    Args:
+        run: The run.
+        folds: Numbers of the folds to hold out.
+        device: Where to train.
+        progress: Receives bars and lines.
+        free_bytes: Memory to plan with where the device is shared (see ``train_fold``).
 
     Returns:
         The best epoch's result of each fold.
@@ -182,8 +191,9 @@ def train_folds(run: Run, folds: Sequence[int], device: torch.device, progress: 
         )
         progress.note(f"fold {fold}: {len(train_rows)} photographs to train on, {len(valid_rows)} held out")
         results[fold] = train_fold(
-            run.config, data, run.fold_folder(fold), inputs_digest=run.inputs_digest(fold), device=device, progress=progress
-        )
+            run.config, data, run.fold_folder(fold), inputs_digest=run.inputs_digest(fold), device=device, progress=progress,
+            free_bytes=free_bytes,
+        )  # fmt: skip
     return results
 
 
