@@ -21,6 +21,7 @@ ROOMS = (
     "processes",
     "writing",
     "artifacts",
+    "locks",
     "outputs",
     "codec",
     "config_training",

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from hectocar import writing
 from hectocar.config import Config
-from hectocar.errors import ArtifactError, ConfigError, HectocarError
+from hectocar.errors import ArtifactError, ConfigError, HectocarError, WriteError
+from hectocar.locks import hold_lock
 from hectocar.network.weights import load_tensors_with_state
 from hectocar.progress import NoProgress
-from hectocar.training.run import Run, create_run, open_run, resume_run, train_folds
+from hectocar.training.run import Run, create_run, open_run, resume_run, start_run, train_folds
 from tiny import CPU, change, make_config, write_photos
 
 
@@ -31,17 +33,106 @@ def train_all(run: Run, folds: tuple[int, ...] = (0,)) -> dict[int, dict[str, ob
 
 
 def test_an_existing_folder_is_refused(photos: Path, tmp_path: Path) -> None:
-    """--out never writes into a folder that has content, nor over a file; an empty folder is fine."""
+    """--out never writes into a folder that has content, nor over a file or through a link; an empty folder is fine."""
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
-    for name in ("full", "file"):
-        with pytest.raises(ArtifactError, match=r"exists already; add --resume .*or give another folder"):
-            create_run(tmp_path / name, photos, make_config(), NoProgress())
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for resume in (False, True):
+        for name, words in (("full", "is not a run .*thesis"), ("file", "is a file"), ("link", "symbolic link")):
+            with pytest.raises(ArtifactError, match=words):
+                start_run(tmp_path / name, photos, make_config(), NoProgress(), resume=resume)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["thesis.txt"]
     assert (tmp_path / "file").read_text() == "mine"
     (tmp_path / "empty").mkdir()
     assert create_run(tmp_path / "empty", photos, make_config(), NoProgress()).folder == tmp_path / "empty"
+
+
+def test_a_whole_run_is_gone_on_with_on_request_only(run: Run, photos: Path) -> None:
+    """Without --resume the message has that word; with it, and nothing there yet, the run is made."""
+    with pytest.raises(ArtifactError, match="holds a run already; add --resume to go on with it, or give another folder"):
+        start_run(run.folder, photos, run.config, NoProgress(), resume=False)
+    assert start_run(run.folder, photos, run.config, NoProgress(), resume=True).classes == run.classes
+    made = start_run(run.folder.with_name("new"), photos, run.config, NoProgress(), resume=True)
+    assert open_run(made.folder).config == run.config
+
+
+START_FILES = ["manifest.parquet", "folds.parquet", "classes.json", "provenance.json"]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("count", range(5))
+def test_half_a_run_is_begun_anew(count: int, resume: bool, run: Run, photos: Path) -> None:
+    """A kill before config.json, as earlier versions left it, temporary files and all: the same command goes on."""
+    for name in [*START_FILES[count:], "config.json"]:
+        (run.folder / name).unlink()
+    (run.folder / ".folds.parquet.x1y2z3.part").write_text("half")
+    started = start_run(run.folder, photos, run.config, NoProgress(), resume=resume)
+    assert open_run(started.folder).config == run.config
+    assert sorted(path.name for path in run.folder.iterdir() if path.suffix != ".part") == sorted([*START_FILES, "config.json"])
+
+
+@pytest.mark.parametrize("foreign", ["notes.txt", "fold0"])
+def test_a_folder_with_more_than_half_a_run_is_not_touched(foreign: str, run: Run, photos: Path) -> None:
+    """Where something else lies beside the start files, or they are not what their names say, it is not ours to clear."""
+    (run.folder / "config.json").unlink()
+    (run.folder / foreign).mkdir()
+    before = sorted(path.name for path in run.folder.iterdir())
+    for resume in (False, True):
+        with pytest.raises(ArtifactError, match="exists and is not a run"):
+            start_run(run.folder, photos, run.config, NoProgress(), resume=resume)
+    assert sorted(path.name for path in run.folder.iterdir()) == before
+    (run.folder / foreign).rmdir()
+    (run.folder / "classes.json").write_text("my own notes")
+    with pytest.raises(ArtifactError, match="exists and is not a run"):
+        start_run(run.folder, photos, run.config, NoProgress(), resume=False)
+    assert (run.folder / "classes.json").read_text() == "my own notes"
+
+
+@pytest.mark.parametrize("name", ["manifest.parquet", "provenance.json", "config.json"])
+def test_a_cut_while_a_run_is_made_leaves_none(
+    name: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder appears whole: an interruption at any of its files leaves nothing under its name, and no litter."""
+    flush = writing._flush
+
+    def cut(path: Path) -> None:
+        if path.name.startswith(f".{name}."):
+            raise KeyboardInterrupt
+        flush(path)
+
+    monkeypatch.setattr(writing, "_flush", cut)
+    with pytest.raises(KeyboardInterrupt):
+        create_run(tmp_path / "run", photos, make_config(), NoProgress())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fold_has_one_trainer(run: Run, photos: Path) -> None:
+    """Who trains a fold that another process trains is told so; another fold of the same run is free."""
+    with hold_lock(run.fold_folder(0)):
+        with pytest.raises(ArtifactError, match="fold0: this very process is writing it"):
+            train_all(run)
+        train_all(run, (1,))
+    train_all(run)
+    assert not [path for path in run.folder.rglob("*") if path.name.endswith((".lock", ".part"))]
+
+
+def test_a_training_that_cannot_be_kept_is_not_begun(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoints' size is known from the network: too little room is said before the first step, and nothing is made."""
+    usage = shutil.disk_usage(run.folder)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=5_000_000))
+    with pytest.raises(
+        WriteError, match=r"run: the checkpoints of 4 folds need \d+\.\d MB, and 5\.0 MB are free there; make room"
+    ):
+        train_all(run, (0, 1, 2, 3))
+    assert not run.fold_folder(0).exists()
+    train_all(run, (0,))
+    size = sum((run.fold_folder(0) / name).stat().st_size for name in ("last.safetensors", "best.safetensors"))
+    seen: list[int] = []
+    monkeypatch.setattr("hectocar.training.room.check_room", lambda _, num_bytes, *__, **___: seen.append(num_bytes))
+    train_all(run, (1,))
+    last = (run.fold_folder(0) / "last.safetensors").stat().st_size
+    assert size + last == pytest.approx(seen[0], rel=0.05), "what was foretold is what is written"
 
 
 def test_a_run_opens_as_it_was_made(run: Run) -> None:

@@ -86,7 +86,7 @@ def test_a_full_disk_names_what_it_needs(error: Exception, tmp_path: Path) -> No
         raise error
 
     with pytest.raises(
-        WriteError, match=r"no room left on its disk \(it needs 2\.5 MB or more, .* are free\); what stood .*again"
+        WriteError, match=r"no room left on its disk \(it needs 2\.5 MB or more, .* are free\); what stood there before is kept"
     ):
         replace_file(tmp_path / "thing", write, num_bytes=2_500_000)
     with pytest.raises(WriteError, match=r"no room left on its disk \(it needs 4 bytes or more"):

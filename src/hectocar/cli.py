@@ -68,18 +68,14 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 def command_train(args: argparse.Namespace) -> None:
     from hectocar.network.inference import choose_device
-    from hectocar.training.run import check_folds, create_run, resume_run, train_folds
+    from hectocar.training.run import check_folds, start_run, train_folds
 
     config = read_config(args.preset, args.config, args.set, overrides=_overrides(args))
     folds = list(range(config.data.num_folds)) if args.fold is None else [args.fold]
     check_folds(config, folds)
     device = choose_device(args.device)
     with ConsoleProgress() as progress:
-        started = (args.out / "config.json").is_file()
-        if args.resume and started:
-            run = resume_run(args.out, args.data, config)
-        else:
-            run = create_run(args.out, args.data, config, progress)
+        run = start_run(args.out, args.data, config, progress, resume=args.resume)
         results = train_folds(run, folds, device, progress)
     for fold, best in results.items():
         say(

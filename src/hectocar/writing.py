@@ -65,16 +65,17 @@ def make_folder(folder: Path, fill: Callable[[Path], object], *, last: str = "")
     """Lets ``fill`` write into a temporary folder beside ``folder`` and renames it: the folder is there whole or not at all.
 
     Args:
-        folder: Must not exist, or be empty. One that cannot be renamed over, such as a mounted disk, gets the things of
-            the temporary folder one by one.
+        folder: Must not exist, or be empty. One that cannot be renamed over, such as a mounted disk or one with a lock in
+            it, gets the things of the temporary folder one by one.
         fill: Gets the temporary folder.
         last: What is put there last, in that case.
 
     Raises:
         WriteError: As ``replace_file``.
     """
-    mounted = folder.is_dir() and (folder.is_mount() or not os.access(folder.parent, os.W_OK))
-    temporary = folder / f".new{_suffix()}" if mounted else name_beside(folder, _suffix())
+    sweep(folder)
+    fixed = folder.is_dir() and (any(folder.iterdir()) or folder.is_mount() or not os.access(folder.parent, os.W_OK))
+    temporary = folder / f".new{_suffix()}" if fixed else name_beside(folder, _suffix())
     try:
         with explaining(folder, temporary):
             temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -83,7 +84,7 @@ def make_folder(folder: Path, fill: Callable[[Path], object], *, last: str = "")
             fill(temporary)
             for item in temporary.rglob("*"):
                 (_flush_folder if item.is_dir() else _flush)(item)
-            if mounted:
+            if fixed:
                 for item in sorted(temporary.iterdir(), key=lambda item: item.name == last):
                     item.rename(folder / item.name)
             else:
@@ -91,6 +92,23 @@ def make_folder(folder: Path, fill: Callable[[Path], object], *, last: str = "")
                     folder.rmdir()
                 temporary.rename(folder)
             _flush_folder(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def stage(folder: Path) -> Iterator[Path]:
+    """A temporary folder inside ``folder``, for what is to be moved to its places there; swept like all others.
+
+    Raises:
+        WriteError: As ``replace_file``.
+    """
+    temporary = folder / f".new{_suffix()}"
+    try:
+        with explaining(folder, temporary):
+            sweep(folder)
+            temporary.mkdir()
+            yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -107,7 +125,7 @@ def sweep(folder: Path) -> None:
     if folder in _swept:
         return
     _swept.add(folder)
-    with suppress(OSError):
+    with suppress(OSError):  # one that cannot be read, or is not there
         for entry in list(os.scandir(folder)):
             found = _LEFTOVER.fullmatch(entry.name)
             owner = read_token(found[1]) if found else None
@@ -135,7 +153,7 @@ def explaining(path: Path, temporary: Path | None = None, num_bytes: int = 0) ->
         cause = _find_cause(error)
         if cause is None or (cause.errno not in _NO_ROOM and not _is_about(cause, path, temporary)):
             raise
-        raise WriteError(f"{path} cannot be written: {_explain(cause, path, max(num_bytes, _measure(temporary)))}") from error
+        raise WriteError(f"{path} cannot be written: {_explain(cause, path, max(num_bytes, _measure(temporary)))}") from cause
 
 
 def check_room(folder: Path, num_bytes: int, what: str, *, largest_bytes: int = 0) -> None:
@@ -198,18 +216,15 @@ def _explain(error: OSError, path: Path, num_bytes: int) -> str:
     if error.errno == errno.EFBIG:
         limit = _read_size_limit()
         allowed = "than the disk allows" if limit is None else f"than {_in_bytes(limit)}, this shell's limit (ulimit -f)"
-        return f"the file grows larger {allowed} ({size}); {kept}. Raise the limit and call again (train: with --resume)"
+        return f"the file grows larger {allowed} ({size}); {kept}; raise the limit"
     if error.errno in _NO_ROOM:
         free = shutil.disk_usage(_existing(path.parent)).free
-        return (
-            f"no room left on its disk ({size}, {_in_bytes(free)} are free); {kept}. "
-            "Make room and call again (train: with --resume)"
-        )
+        return f"no room left on its disk ({size}, {_in_bytes(free)} are free); {kept}"
     if error.errno == errno.ENAMETOOLONG:
         return f"the name is too long; file systems take 255 bytes a name, and it has {len(os.fsencode(path.name))}"
     blocker = next((place for place in path.parents if place.exists() and not place.is_dir()), None)
     reason = error.strerror if blocker is None else f"{blocker} is no folder"
-    return f"{reason}; {kept}. Give a place where you may write"
+    return f"{reason}; {kept}; give a place where you may write"
 
 
 def _measure(path: Path | None) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hectocar.artifacts import replace_file
 from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError
+from hectocar.outputs import replace_own_file
 from hectocar.photos.classes import ClassList
 from hectocar.photos.decisions import group_photos, read_audit
 from hectocar.photos.manifest import Manifest
@@ -119,7 +120,7 @@ def write_fold_table(path: Path, manifest: Manifest, folds: Folds) -> None:
     columns = (manifest.image_id, manifest.class_name, folds.fold.tolist(), folds.group.tolist())
     rows = zip(*columns, manifest.status, manifest.problem, strict=True)
     text = csv_text(("image_id", "class_name", "fold", "group", "status", "problem"), rows)
-    replace_file(path, lambda target: target.write_text(text, encoding="utf-8", newline=""))
+    replace_own_file(path, "folds", lambda target: target.write_text(text, encoding="utf-8", newline=""))
 
 
 def fold_rows(manifest: Manifest, classes: ClassList, folds: Folds, num_folds: int) -> list[list[str]]:

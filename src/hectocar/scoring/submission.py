@@ -12,8 +12,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hectocar.artifacts import replace_file
 from hectocar.errors import ArtifactError
+from hectocar.outputs import replace_own_file
 from hectocar.scoring.forms import ID_COLUMN, SampleForm, TestTable, check_class_header, read_sample, read_test_table
 from hectocar.tables import check_unique, describe_problems, first_few, listed, name_problems, normalize_name, read_csv
 
@@ -108,7 +108,7 @@ def write_submission(submission: Submission, path: str | Path, form: SampleForm 
             describe_problems(f"{target} was not written", problems, "build the submission with build_submission")
         )
     try:
-        replace_file(target, lambda part: _write_rows(part, submission))
+        replace_own_file(target, "submission", lambda part: _write_rows(part, submission))
     except UnicodeError as problem:
         raise ArtifactError(f"{target} cannot be written: {problem}; rename what is not UTF-8") from problem
 

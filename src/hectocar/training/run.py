@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
-from hectocar.artifacts import compute_digest, describe_environment, hash_file, utc_now, write_json
+from hectocar.artifacts import compute_digest, describe_environment, hash_file, make_folder, read_json, utc_now, write_json
 from hectocar.config import Config
 from hectocar.config_reader import config_from_tree, config_to_tree
 from hectocar.errors import ArtifactError, ConfigError, DataError
+from hectocar.locks import hold_lock
 from hectocar.network.inference import has_fast_precision
 from hectocar.network.weights import create_backbone
+from hectocar.outputs import check_folder, identify, list_content
 from hectocar.photos.car_names import find_similar_pairs
 from hectocar.photos.classes import ClassList
 from hectocar.photos.decisions import SHIFT_FILE, find_shift, read_shift
@@ -34,6 +36,9 @@ from hectocar.photos.manifest import (
 from hectocar.photos.shift import PhotoShift
 from hectocar.progress import Progress, count_with
 from hectocar.training.loop import FoldData, train_fold
+from hectocar.training.room import check_checkpoint_room
+
+_START_FILES = ("folds.parquet", "classes.json", SHIFT_FILE, "provenance.json", "manifest.parquet")
 
 
 @dataclass(frozen=True)
@@ -69,17 +74,60 @@ def create_run(folder: Path, data_folder: Path, config: Config, progress: Progre
     """Scans the photographs, deals the folds and writes both into a new run folder.
 
     Raises:
-        ArtifactError: The folder exists and is not empty, or the pretrained weights cannot be had.
+        ArtifactError: The folder is not free, another process is writing it, or the pretrained weights cannot be had.
         DataError: The photographs cannot be used.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ArtifactError(f"--out {folder}: exists already; add --resume to go on with that run, or give another folder")
-    find_photos(data_folder)
-    # Missing weights are found now, not after the scan, when a run folder would stand in the way of the next try.
-    create_backbone(config.network.backbone, config.network.weights, config.network.drop_path_max)
-    run = plan_run(folder, data_folder, config, progress)
-    save_run(run)
-    return run
+    _check_new(folder, data_folder, config)
+    with hold_lock(folder):
+        _check_new(folder, data_folder, config)  # the one that wrote until now may have made it
+        find_photos(data_folder)
+        # Missing weights are found now, before the scan, not after it.
+        create_backbone(config.network.backbone, config.network.weights, config.network.drop_path_max)
+        run = plan_run(folder, data_folder, config, progress)
+        save_run(run)
+        return run
+
+
+def start_run(folder: Path, data_folder: Path, config: Config, progress: Progress, *, resume: bool) -> Run:
+    """Goes on with the run that stands there where that is wanted; makes one where none is.
+
+    Raises:
+        HectocarError: As ``create_run`` and ``resume_run``.
+    """
+    if resume and identify(folder) == "run":
+        check_folder(folder, "run", inputs=_list_inputs(config), data=data_folder)
+        return resume_run(folder, data_folder, config)
+    return create_run(folder, data_folder, config, progress)
+
+
+def _check_new(folder: Path, data_folder: Path, config: Config) -> None:
+    inputs = _list_inputs(config)
+    if not is_half_run(folder) and check_folder(folder, "run", inputs=inputs, data=data_folder):
+        raise ArtifactError(f"--out {folder}: holds a run already; add --resume to go on with it, or give another folder")
+
+
+def _list_inputs(config: Config) -> list[Path]:
+    return [Path(name) for name in (config.network.weights, config.data.audit, *config.data.exclude) if name]
+
+
+def is_half_run(folder: Path) -> bool:
+    """Whether a folder holds nothing but what an earlier version wrote before it was killed: it begins with the manifest."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    names = list_content(folder)
+    return "manifest.parquet" in names and set(names) <= set(_START_FILES) and all(_is_start_file(folder / n) for n in names)
+
+
+def _is_start_file(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    if path.suffix == ".parquet":
+        with path.open("rb") as file:
+            return file.read(4) == b"PAR1"
+    try:
+        return isinstance(read_json(path), dict)
+    except ArtifactError:
+        return False
 
 
 def plan_run(folder: Path, data_folder: Path, config: Config, progress: Progress) -> Run:
@@ -99,13 +147,19 @@ def plan_run(folder: Path, data_folder: Path, config: Config, progress: Progress
 
 
 def save_run(run: Run) -> None:
-    """Writes config.json last: its presence says that the folder is whole."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    run.manifest.save(run.folder / "manifest.parquet")
-    run.folds.save(run.folder / "folds.parquet")
-    write_json(run.folder / "classes.json", run.classes.to_json())
+    """Writes the folder whole or not at all; half a run, as a kill left it, is begun anew."""
+    if is_half_run(run.folder):
+        for name in _START_FILES:  # the manifest, by which it is known, last
+            (run.folder / name).unlink(missing_ok=True)
+    make_folder(run.folder, lambda folder: _fill_run(run, folder), last="config.json")
+
+
+def _fill_run(run: Run, folder: Path) -> None:
+    run.manifest.save(folder / "manifest.parquet")
+    run.folds.save(folder / "folds.parquet")
+    write_json(folder / "classes.json", run.classes.to_json())
     if run.shift:
-        write_json(run.folder / SHIFT_FILE, run.shift.to_json())
+        write_json(folder / SHIFT_FILE, run.shift.to_json())
     weights = run.config.network.weights
     provenance = {
         "made": utc_now(),
@@ -116,8 +170,8 @@ def save_run(run: Run) -> None:
     }
     if weights not in ("hub", "none") and Path(weights).is_file():
         provenance["weights"] |= {"sha256": hash_file(Path(weights))}  # type: ignore[operator]
-    write_json(run.folder / "provenance.json", provenance)
-    write_json(run.folder / "config.json", config_to_tree(run.config))
+    write_json(folder / "provenance.json", provenance)
+    write_json(folder / "config.json", config_to_tree(run.config))
 
 
 def open_run(folder: Path) -> Run:
@@ -170,8 +224,11 @@ def train_folds(
 
     Raises:
         ConfigError: No such fold.
+        ArtifactError: Another process trains one of them.
+        WriteError: No room for the checkpoints: said before the first step where it can be known.
     """
     check_folds(run.config, folds)
+    check_checkpoint_room(run.config, run.classes.num_trained, [run.fold_folder(fold) for fold in folds])
     precision = run.config.training.precision
     if not has_fast_precision(device, precision):
         progress.note(
@@ -190,10 +247,11 @@ def train_folds(
             pairs=find_similar_pairs(run.classes, run.config.training.max_similar_pairs),
         )
         progress.note(f"fold {fold}: {len(train_rows)} photographs to train on, {len(valid_rows)} held out")
-        results[fold] = train_fold(
-            run.config, data, run.fold_folder(fold), inputs_digest=run.inputs_digest(fold), device=device, progress=progress,
-            free_bytes=free_bytes,
-        )  # fmt: skip
+        folder, digest = run.fold_folder(fold), run.inputs_digest(fold)
+        with hold_lock(folder):  # not the run: its folds may be trained side by side
+            results[fold] = train_fold(
+                run.config, data, folder, inputs_digest=digest, device=device, progress=progress, free_bytes=free_bytes
+            )
     return results
 
 
