@@ -122,9 +122,9 @@ def test_pairs_are_read_from_a_csv(tmp_path: Path) -> None:
     """A csv as Excel saves it (a byte order mark, CRLF) gives its pairs; one with a header only gives none."""
     path = tmp_path / "equivalent_classes.csv"
     path.write_bytes("class_a,class_b\r\nK5_2018,쏘나타_2020\r\n".encode("utf-8-sig"))
-    assert read_equivalent_pairs(path) == find_equivalent_pairs(tmp_path) == [("K5_2018", "쏘나타_2020")]
+    assert read_equivalent_pairs(path) == find_equivalent_pairs(tmp_path, ()) == [("K5_2018", "쏘나타_2020")]
     path.write_text("class_a,class_b\n")
-    assert find_equivalent_pairs(tmp_path) == []
+    assert find_equivalent_pairs(tmp_path, ()) == []
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_wrong_csv_of_pairs_names_its_line(tmp_path: Path, text: bytes, messag
 def test_the_contest_pairs_are_the_published_ones(tmp_path: Path) -> None:
     """Without a csv beside the data the five pairs of the contest hold, and all their names are contest classes."""
     names = (resources.files("hectocar.contest") / "class_names.txt").read_text("utf-8").splitlines()
-    classes = build_class_list(names, find_equivalent_pairs(tmp_path))
+    classes = build_class_list(names, find_equivalent_pairs(tmp_path, names))
     assert (len(classes.names), classes.num_trained) == (396, 391)
     assert list(classes.names) == sorted(names)
     assert classes.label(classes.trained_index()["RAV4_2016_2018"]) == "RAV4_2016_2018 = 라브4_4세대_2013_2018"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from folders import NFC, NFD, make_data, make_tricky_data, write_photo
+from folders import NFC, NFD, Told, make_data, make_tricky_data, write_photo
 from hectocar.config import DataConfig
 from hectocar.photos.manifest import DAMAGED, DUPLICATE, EXCLUDED, USED, Manifest, scan_photos
 
@@ -46,9 +46,10 @@ def test_each_photograph_keeps_its_row_and_its_reason(tmp_path: Path) -> None:
     """Damaged, duplicate (in its class only) and excluded files stand in the table with the reason; the rest is used."""
     data = make_tricky_data(tmp_path)
     listed = str(data / "noise.csv")
-    seen: list[tuple[int, int]] = []
-    manifest, _ = scan_photos(data, DataConfig(exclude=(listed,)), lambda done, total: seen.append((done, total)))
-    assert seen == [(done, 9) for done in range(1, 10)]
+    told = Told()
+    manifest, _ = scan_photos(data, DataConfig(exclude=(listed,)), told)
+    assert (told.total, told.done) == (9, 9)
+    assert told.notes == [f"data.exclude {listed}: 1 of its 1 rows leave a photograph out"]
     unused = {image_id: status for image_id, status in statuses(manifest).items() if status != USED}
     expected = {"copy": DUPLICATE, "half": DAMAGED, "noisy": EXCLUDED, "text": DAMAGED}
     assert unused == {f"train/K5/{name}.jpg": status for name, status in expected.items()}

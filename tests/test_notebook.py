@@ -87,7 +87,7 @@ def check_executed(cells: dict[str, Any], folder: Path) -> None:
     submission, sample = read_submission(work / "submission.csv"), read_sample(work / "showroom" / "sample_submission.csv")
     check_submission(submission, sample)
     answers = read_answers(work / "showroom" / "truth" / "answers.csv")
-    report = score_submission(submission, answers, find_equivalent_pairs(work / "showroom"))
+    report = score_submission(submission, answers, find_equivalent_pairs(work / "showroom", submission.columns))
     assert f"{report.summed:.5f}" in text_of(cells["score"])
     for page in ("audit/audit.html", "score/score.html", "bundle/report/report.md"):
         assert (work / page).is_file()
@@ -112,7 +112,8 @@ def test_the_notebook_runs_as_it_is(tmp_path: Path) -> None:
     check_executed(code_cells(execute(tmp_path)), tmp_path)
     work = tmp_path / "pipeline_work"
     answers = read_answers(work / "showroom" / "truth" / "answers.csv")
-    report = score_submission(read_submission(work / "submission.csv"), answers, find_equivalent_pairs(work / "showroom"))
+    submission = read_submission(work / "submission.csv")
+    report = score_submission(submission, answers, find_equivalent_pairs(work / "showroom", submission.columns))
     assert report.summed < 1.5  # a uniform guess has 2.08
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hectocar.errors import ArtifactError
+from hectocar.photos.photo_list import read_test_table
 from hectocar.scoring import submission as room
 from hectocar.scoring.submission import SampleForm, Submission
 
@@ -241,7 +242,7 @@ def test_a_wrong_policy_or_frequency_is_refused() -> None:
 @pytest.mark.realdata
 @pytest.mark.skipif(not CARS.is_dir(), reason="needs ../shared/data/cars196")
 def test_the_real_sample_and_test_table_belong_together(tmp_path: Path) -> None:
-    form, table = room.read_sample(CARS / "sample_submission.csv"), room.read_test_table(CARS / "test.csv")
+    form, table = room.read_sample(CARS / "sample_submission.csv"), read_test_table(CARS / "test.csv")
     assert table.ids == form.ids
     assert all((CARS / path).is_file() for path in table.img_paths)
     probs = np.zeros((len(form.ids), len(form.columns)))

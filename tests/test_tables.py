@@ -7,6 +7,7 @@ import pytest
 
 from hectocar import tables
 from hectocar.errors import DataError
+from hectocar.photos.photo_list import read_test_table
 from hectocar.scoring import forms
 
 SAMPLE_BYTES = "\ufeffID,쏘나타_2012,X5,Audi_TT\r\nT_0,0,0,0\r\nT_1,0,0,0\r\nT_2,0,0,0\r\n".encode()
@@ -48,7 +49,7 @@ def test_a_broken_sample_is_refused_with_its_line(tmp_path: Path, data: bytes, m
 
 
 def test_the_test_table_gives_paths_relative_to_its_folder(tmp_path: Path) -> None:
-    table = forms.read_test_table(written(tmp_path, "\ufeffnote,img_path,ID\r\n,./test/T_0.jpg,T_0\r\n,test/차.jpg,T_1\r\n"))
+    table = read_test_table(written(tmp_path, "\ufeffnote,img_path,ID\r\n,./test/T_0.jpg,T_0\r\n,test/차.jpg,T_1\r\n"))
     assert (table.ids, table.img_paths) == (("T_0", "T_1"), ("test/T_0.jpg", "test/차.jpg"))
 
 
@@ -59,7 +60,7 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: str) -> 
     with pytest.raises(
         DataError, match=r"leaves the folder of the table in line 3: .*; allowed: a relative path without '\.\.'"
     ):
-        forms.read_test_table(written(tmp_path, f"ID,img_path\nT_0,a.jpg\nT_1,{path}\n"))
+        read_test_table(written(tmp_path, f"ID,img_path\nT_0,a.jpg\nT_1,{path}\n"))
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: str) -> 
 )
 def test_a_broken_test_table_is_refused(tmp_path: Path, data: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        forms.read_test_table(written(tmp_path, data))
+        read_test_table(written(tmp_path, data))
 
 
 def test_a_bad_byte_far_into_a_large_table_is_found_on_its_line(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def command_folds(args: argparse.Namespace) -> None:
 
     config = read_config(args.preset, args.config, args.set, overrides=_overrides(args)).data
     with ConsoleProgress() as progress:
-        manifest, classes = scan_photos(args.data, config, count_with(progress, "reading photographs"))
+        manifest, classes = scan_photos(args.data, config, progress)
         folds = deal_folds(manifest, classes, config, progress)
     write_fold_table(args.out, manifest, folds)
     print_table(fold_rows(manifest, classes, folds, config.num_folds))
@@ -89,13 +89,14 @@ def command_train(args: argparse.Namespace) -> None:
 
 def command_predict(args: argparse.Namespace) -> None:
     from hectocar.delivery.predictor import Classifier, describe_choice
-    from hectocar.delivery.submit import check_form, find_photo_list, predict_photos, save_submission
+    from hectocar.delivery.submit import check_form, predict_photos, save_submission
+    from hectocar.photos.photo_list import find_photo_list
 
-    photos = find_photo_list(args.photos, args.sample)
-    classifier = Classifier.load(args.model, device=args.device, num_views=args.views, num_folds=args.folds)
-    if args.out is not None:
-        check_form(classifier, photos)
     with ConsoleProgress() as progress:
+        photos = find_photo_list(args.photos, args.sample, progress)
+        classifier = Classifier.load(args.model, device=args.device, num_views=args.views, num_folds=args.folds)
+        if args.out is not None:
+            check_form(classifier, photos)
         for line in describe_choice(classifier).splitlines():
             progress.note(line)
         answer = predict_photos(classifier, photos, progress, num_workers=args.workers, out=args.out)
@@ -129,7 +130,7 @@ def command_score(args: argparse.Namespace) -> None:
     if args.equivalent is not None:
         pairs = read_equivalent_pairs(args.equivalent)
     else:
-        pairs = find_equivalent_pairs(args.answer.parent)
+        pairs = find_equivalent_pairs(args.answer.parent, submission.columns)
     num_pairs = sum(set(submission.columns).issuperset(pair) for pair in pairs)
     say(f"equivalent pairs among the columns: {num_pairs}" + ("" if num_pairs else "; --equivalent names a csv of them"))
     report, costs = score_submission(submission, answers, pairs), compute_costs(submission, answers, pairs)

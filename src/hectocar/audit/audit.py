@@ -4,7 +4,6 @@ OUT/decisions.csv (which a person may edit), audit.html, photos.parquet (every m
 """
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,13 +31,12 @@ from hectocar.photos.decisions import (
     digest_photos,
     write_decisions,
 )
-from hectocar.photos.decode import PHOTO_SUFFIXES
 from hectocar.photos.duplicates import find_links
-from hectocar.photos.manifest import find_equivalent_pairs, find_photos
+from hectocar.photos.layout import find_photos, find_test_photos
+from hectocar.photos.manifest import find_equivalent_pairs
 from hectocar.photos.measure import Measurement
 from hectocar.photos.scan import PhotoScan, scan_files
 from hectocar.progress import Progress, count_with
-from hectocar.tables import normalize_name
 
 NEEDS_NETWORK = "needs a network: give --weights FILE (a pretrained backbone) or --run RUN"
 NEEDS_RUN = "needs out-of-fold predictions: train with `hectocar train DATA --fold all --out RUN`, then give --run RUN"
@@ -80,7 +78,7 @@ def audit_photos(
     embedder = build_embedder(run=run, weights=weights, backbone=backbone, device=device, max_megapixels=config.max_megapixels)
     scan, class_name = scan_train_and_test(data_folder, test_folder, config, progress)
     names = sorted({name for name in class_name if name})
-    classes = build_class_list(names, find_equivalent_pairs(data_folder))
+    classes = build_class_list(names, find_equivalent_pairs(data_folder, names))
     index = classes.trained_index()
     labels = np.array([index[name] if name else -1 for name in class_name], dtype=np.int64)
     scan, embeddings = embed_readable(embedder, scan, progress)
@@ -125,35 +123,22 @@ def scan_train_and_test(
     """One scan of the training and the test photographs, and the class name of each (empty for the test set).
 
     Raises:
-        DataError: No usable layout, or a test folder without photographs.
+        DataError: No usable layout, a test folder without photographs, or not one photograph of a part that can be read.
     """
-    found = find_photos(data_folder)
-    test_files = find_test_photos(data_folder, test_folder)
-    paths = [file.relative_to(data_folder).as_posix() for _, file in found]
-    paths += [Path(os.path.relpath(file, data_folder)).as_posix() for file in test_files]
+    found = find_photos(data_folder, progress)
+    test_paths = find_test_photos(data_folder, test_folder, progress)
+    paths = [file.relative_to(data_folder).as_posix() for _, file in found] + test_paths
     scan = scan_files(
-        data_folder, paths, max_megapixels=config.max_megapixels, num_workers=config.num_workers,
+        data_folder.resolve(), paths, max_megapixels=config.max_megapixels, num_workers=config.num_workers,
         on_photo=count_with(progress, "measuring photographs"),
     )  # fmt: skip
+    for part, rows in (("training", scan.rows[: len(found)]), ("test", scan.rows[len(found) :])):
+        if rows and all(row.problem for row in rows):
+            first = scan.image_id[0 if part == "training" else len(found)]
+            raise DataError(f"none of the {len(rows)} {part} photographs can be read, first {first}: {rows[0].problem}")
     num_bad = sum(1 for row in scan.rows if row.problem)
-    progress.note(f"{len(found)} training and {len(test_files)} test photographs measured, {num_bad} cannot be read")
-    return scan, (*(name for name, _ in found), *("" for _ in test_files))
-
-
-def find_test_photos(data_folder: Path, test_folder: Path | None) -> list[Path]:
-    """Photographs below the test folder in code-point order of their NFC paths; none where DATA has no test folder.
-
-    Raises:
-        DataError: A folder was named and is not there, has no photographs, or a name is not UTF-8.
-    """
-    folder = test_folder or data_folder / "test"
-    files = [file for file in folder.rglob("*") if file.suffix.lower() in PHOTO_SUFFIXES and file.is_file()]
-    if test_folder is not None and not files:
-        raise DataError(f"--test {folder}: no photographs below it; accepted names end in {', '.join(PHOTO_SUFFIXES)}")
-    for file in files:
-        if not file.as_posix().isprintable() and any(0xD800 <= ord(char) < 0xE000 for char in file.as_posix()):
-            raise DataError(f"{file.as_posix()!a}: the file's name is not UTF-8; rename it (often a zip of another system)")
-    return sorted(files, key=lambda file: normalize_name(file.as_posix()))
+    progress.note(f"{len(found)} training and {len(test_paths)} test photographs measured, {num_bad} cannot be read")
+    return scan, (*(name for name, _ in found), *("" for _ in test_paths))
 
 
 def embed_readable(

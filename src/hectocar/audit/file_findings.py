@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from hectocar.photos.decisions import DROP, GROUP, KEEP, Decision
 from hectocar.photos.duplicates import DuplicateLink, group_links
+from hectocar.photos.finder import FORMAT_OF_SUFFIX
 from hectocar.photos.measure import Measurement
 from hectocar.photos.scan import PhotoScan
 
 MIN_SIDE_PX, MAX_ASPECT = 16, 10.0
-_FORMAT_OF_SUFFIX = {".jpg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".tif": "TIFF"}
 
 
 def judge_files(scan: PhotoScan, labels: Sequence[int]) -> list[Decision]:
@@ -42,7 +42,7 @@ def describe_absurd(row: Measurement) -> str:
 def describe_odd(row: Measurement, suffix: str) -> str:
     """What is unusual about a photograph that every step here reads rightly; empty where nothing is."""
     parts = []
-    named = _FORMAT_OF_SUFFIX.get(suffix.lower(), suffix.lower().removeprefix(".").upper())
+    named = FORMAT_OF_SUFFIX.get(suffix.lower(), "")
     if row.format != named and not (row.format == "MPO" and named == "JPEG"):
         parts.append(f"{row.format} in a file named {suffix}")
     if row.mode == "L":

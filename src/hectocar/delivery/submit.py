@@ -1,6 +1,5 @@
-"""From photographs named by a table, a folder or one by one to a probability table in the form that was asked for."""
+"""From a list of photographs to a probability table in the form that was asked for."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from hectocar.delivery.predictor import Classifier
 from hectocar.delivery.stream import parts_folder, predict_in_parts, remove_parts
 from hectocar.errors import DataError
-from hectocar.photos.decode import PHOTO_SUFFIXES
+from hectocar.photos.photo_list import PhotoList
 from hectocar.progress import Progress, count_with
 from hectocar.scoring.submission import (
     EquivalentPolicy,
@@ -19,20 +18,9 @@ from hectocar.scoring.submission import (
     build_submission,
     check_names,
     read_sample,
-    read_test_table,
     write_equivalent_mass,
     write_submission,
 )
-from hectocar.tables import normalize_name
-
-
-@dataclass(frozen=True)
-class PhotoList:
-    """Photographs to predict, each with its id, and the form of the answer if one is prescribed."""
-
-    ids: tuple[str, ...]
-    files: tuple[Path, ...]
-    sample: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -42,50 +30,6 @@ class Answer:
     photos: PhotoList
     probs_NG: NDArray[np.float64]
     unreadable: dict[str, str]
-
-
-def find_photo_list(inputs: Sequence[Path], sample: Path | None = None) -> PhotoList:
-    """Understands what the user points at: a csv with ID and img_path, a folder, or photographs.
-
-    Raises:
-        DataError: Nothing is there, or the table is wrong.
-    """
-    if len(inputs) == 1 and inputs[0].suffix.lower() == ".csv":
-        return _from_table(inputs[0], sample)
-    files: list[Path] = []
-    for path in inputs:
-        if path.is_dir():
-            inside = (file for file in path.rglob("*") if file.suffix.lower() in PHOTO_SUFFIXES and file.is_file())
-            files += sorted(inside, key=lambda file: normalize_name(file.as_posix()))
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise DataError(f"{path}: no such file or folder; allowed: a csv (ID, img_path), photographs, or a folder of them")
-    if not files:
-        raise DataError(f"{inputs[0]}: no photographs in it; accepted names end in {', '.join(PHOTO_SUFFIXES)}")
-    stems = [normalize_name(file.stem) for file in files]
-    ids = stems if len(set(stems)) == len(stems) else [normalize_name(file.as_posix()) for file in files]
-    return PhotoList(ids=tuple(ids), files=tuple(files), sample=sample)
-
-
-def _from_table(table_file: Path, sample: Path | None) -> PhotoList:
-    table = read_test_table(table_file)
-    files = tuple(_as_on_disk(table_file.parent / path) for path in table.img_paths)
-    if not any(file.is_file() for file in files):
-        raise DataError(
-            f"{table_file}: none of its {len(files)} photographs exists, first {files[0]}; put them beside the table"
-        )
-    beside = table_file.parent / "sample_submission.csv"
-    return PhotoList(ids=table.ids, files=files, sample=sample or (beside if beside.is_file() else None))
-
-
-def _as_on_disk(file: Path) -> Path:
-    # A table written on one system may spell a Korean name composed while the disk has it decomposed, or the reverse.
-    if file.exists() or file.as_posix().isascii():
-        return file
-    wanted = normalize_name(file.name)
-    same = [other for other in file.parent.iterdir() if normalize_name(other.name) == wanted] if file.parent.is_dir() else []
-    return same[0] if same else file
 
 
 def check_form(classifier: Classifier, photos: PhotoList) -> None:

@@ -10,11 +10,12 @@ import numpy as np
 from hectocar.config_reader import read_config
 from hectocar.delivery.bundle import join_runs, write_bundle
 from hectocar.delivery.predictor import Classifier
-from hectocar.delivery.submit import find_photo_list, predict_photos, save_submission
+from hectocar.delivery.submit import predict_photos, save_submission
 from hectocar.errors import DataError
 from hectocar.lab.preview import draw_predictions, draw_preview
 from hectocar.network.inference import choose_device
 from hectocar.photos.classes import read_equivalent_pairs
+from hectocar.photos.photo_list import find_photo_list
 from hectocar.photos.showroom import ShowroomSpec, write_showroom
 from hectocar.progress import Progress, count_with
 from hectocar.scoring.answers import ScoreReport, read_answers, score_submission

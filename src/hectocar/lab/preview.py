@@ -14,7 +14,7 @@ from hectocar.config import Config
 from hectocar.errors import DataError
 from hectocar.photos.batches import view_photo
 from hectocar.photos.decode import PhotoBatch, decode_photo, read_photo_bytes
-from hectocar.photos.manifest import find_photos
+from hectocar.photos.layout import find_photos
 from hectocar.training.augment import augment_batch, draw_augment_params, draw_mix_params, mix_batch
 from hectocar.training.loader import iter_training_batches
 from hectocar.training.recipe import epoch_plan

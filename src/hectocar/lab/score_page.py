@@ -13,9 +13,9 @@ from PIL import Image
 
 from hectocar.artifacts import replace_file
 from hectocar.audit.page_parts import CONTENT_POLICY, STYLE, Thumb, count_html, escape, name_html, picture_html
-from hectocar.delivery.submit import find_photo_list
 from hectocar.errors import DataError
 from hectocar.photos.decode import decode_photo, read_photo_bytes
+from hectocar.photos.photo_list import find_photo_list
 from hectocar.scoring.answers import ScoreReport
 from hectocar.scoring.costs import ClassCost, Costs, PhotoCost
 from hectocar.tables import csv_text, normalize_name

@@ -20,10 +20,8 @@ from PIL import Image, ImageOps, features
 
 from hectocar.errors import DataError
 
-_HAS_AVIF = bool(features.check("avif"))
-ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF") + ("AVIF",) * _HAS_AVIF
+ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF") + ("AVIF",) * bool(features.check("avif"))
 """By the bytes. AVIF where Pillow was built with it (its wheels are, from 11.3 on); HEIC it cannot read."""
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff") + (".avif",) * _HAS_AVIF
 DEFAULT_MAX_MEGAPIXELS = 100.0
 NUM_AHEAD = 3
 """Batches being decoded while one is used."""
@@ -218,7 +216,10 @@ class PhotoBatch:
 
 def count_workers(num_workers: int) -> int:
     """0 means one thread per core that this process may use."""
-    return num_workers or len(os.sched_getaffinity(0))
+    if num_workers:
+        return num_workers
+    affinity = getattr(os, "sched_getaffinity", None)  # macOS and Windows have none
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def square(size_px: int) -> tuple[int, int, int]:

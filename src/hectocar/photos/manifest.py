@@ -1,7 +1,7 @@
 """The manifest: one row per training photograph, with its class, digest, size and what is wrong with it if anything."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import resources
@@ -18,12 +18,13 @@ from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError
 from hectocar.photos.classes import ClassList, build_class_list, read_equivalent_pairs
 from hectocar.photos.decisions import Verdicts, check_same_photos, judge_photos, read_audit
-from hectocar.photos.decode import PHOTO_SUFFIXES, count_workers, read_photo_bytes
-from hectocar.photos.scan import OnPhoto, PhotoScan, scan_files
-from hectocar.tables import normalize_name, read_named_columns, repeated_names
+from hectocar.photos.decode import count_workers, read_photo_bytes
+from hectocar.photos.exclusions import find_excluded, read_exclusions
+from hectocar.photos.layout import find_photos
+from hectocar.photos.scan import PhotoScan, scan_files
+from hectocar.progress import NoProgress, Progress, count_with
+from hectocar.tables import normalize_name
 
-CONTEST_LISTS = ("contest:noise_seed", "contest:noise_consensus")
-"""Lists of files that the contest's participants named noisy, as data.exclude takes them."""
 USED, DAMAGED, DUPLICATE, EXCLUDED = "used", "damaged", "duplicate", "excluded"
 _TEXT_COLUMNS = ("image_id", "path", "class_name", "sha1", "status", "problem")
 _NUMBER_COLUMNS = ("num_bytes", "width_px", "height_px")
@@ -93,53 +94,7 @@ def load_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def find_photos(data_folder: Path) -> list[tuple[str, Path]]:
-    """Finds (class name, file) in ``DATA/train/<class>/*`` or, without a train folder, in ``DATA/<class>/*``.
-
-    Returns:
-        In code-point order of the image ids, which are the files' NFC paths below ``data_folder``.
-
-    Raises:
-        DataError: No folder, no class folders, fewer than two classes, or two names equal but for their Unicode form.
-    """
-    if not data_folder.is_dir():
-        raise DataError(f"{data_folder}: no such folder; expected train/<class>/*.jpg in it")
-    top = data_folder / "train" if (data_folder / "train").is_dir() else data_folder
-    folders = [folder for folder in top.iterdir() if folder.is_dir() and not folder.name.startswith(".")]
-    photos = [
-        (_readable_id(file, data_folder), normalize_name(folder.name), file)
-        for folder in folders
-        for file in folder.iterdir()
-        if file.suffix.lower() in PHOTO_SUFFIXES and not file.name.startswith(".")
-    ]
-    photos.sort(key=lambda photo: photo[0])
-    filled = {file.parent for _, _, file in photos}
-    empty = sorted(folder.name for folder in folders if folder not in filled)
-    if empty and photos:
-        raise DataError(
-            f"{top}: {len(empty)} class folders without photographs, first {empty[0]!r}; remove them, or add files that end "
-            f"in {', '.join(PHOTO_SUFFIXES)}"
-        )
-    for names, kind in (([f.name for f in folders], "class folders"), ([photo[0] for photo in photos], "files")):
-        repeated = repeated_names(names)
-        if repeated:
-            raise DataError(f"{repeated[0]}: two {kind} whose names differ only in Unicode form; rename one")
-    num_classes = len({name for _, name, _ in photos})
-    if num_classes < 2:
-        raise DataError(f"{top}: {num_classes} class folders with photographs; needed: two or more, as train/<class>/*.jpg")
-    return [(name, file) for _, name, file in photos]
-
-
-def _readable_id(file: Path, data_folder: Path) -> str:
-    image_id = normalize_name(file.relative_to(data_folder).as_posix())
-    try:
-        image_id.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise DataError(f"{image_id!a}: the file's name is not UTF-8; rename it (often a zip of another system)") from error
-    return image_id
-
-
-def scan_photos(data_folder: Path, config: DataConfig, on_photo: OnPhoto | None = None) -> tuple[Manifest, ClassList]:
+def scan_photos(data_folder: Path, config: DataConfig, progress: Progress | None = None) -> tuple[Manifest, ClassList]:
     """Measures every training photograph (or takes it from the scan's cache) and says what may be used.
 
     Damaged files, files on the exclusion lists, those that an audit's decisions drop and, without an audit, repeated
@@ -149,17 +104,20 @@ def scan_photos(data_folder: Path, config: DataConfig, on_photo: OnPhoto | None 
         DataError: No usable layout, no usable photograph in some class, or mistakes in an audit's decisions.
         ArtifactError: The audit is of other photographs.
     """
-    found = find_photos(data_folder)
+    progress = progress or NoProgress()
+    lists = read_exclusions(config.exclude)
+    found = find_photos(data_folder, progress)
     paths = [file.relative_to(data_folder).as_posix() for _, file in found]
     scan = scan_files(
-        data_folder, paths, max_megapixels=config.max_megapixels, num_workers=config.num_workers, on_photo=on_photo
-    )
-    excluded = read_exclusions(config.exclude)
+        data_folder, paths, max_megapixels=config.max_megapixels, num_workers=config.num_workers,
+        on_photo=count_with(progress, "reading photographs"),
+    )  # fmt: skip
+    excluded = find_excluded(lists, scan.image_id, data_folder, progress)
     names = [name for name, _ in found]
     verdicts = _read_verdicts(config, scan, names)
     class_names = [verdicts.labels.get(image_id, name) for image_id, name in zip(scan.image_id, names, strict=True)]
     status, problem = _judge(scan, class_names, excluded, verdicts, config.drop_exact_duplicates and not config.audit)
-    classes = build_class_list(sorted(set(names)), find_equivalent_pairs(data_folder))
+    classes = build_class_list(sorted(set(names)), find_equivalent_pairs(data_folder, names))
     manifest = Manifest(
         root=data_folder.resolve(),
         image_id=scan.image_id,
@@ -233,8 +191,8 @@ def _judge(
         state, reason = USED, ""
         if row.problem:
             state, reason = DAMAGED, row.problem
-        elif name in excluded:
-            state, reason = EXCLUDED, f"listed in {excluded[name]}"
+        elif image_id in excluded:
+            state, reason = EXCLUDED, f"listed in {excluded[image_id]}"
         elif image_id in verdicts.dropped:
             kind, why = verdicts.dropped[image_id]
             state, reason = DUPLICATE if kind == "exact_duplicate" else EXCLUDED, f"{kind}: {why}"
@@ -248,29 +206,15 @@ def _judge(
     return status, problem
 
 
-def read_exclusions(lists: Sequence[str]) -> dict[str, str]:
-    """Maps each excluded file name (without folders, NFC) to the list that names it.
+def find_equivalent_pairs(data_folder: Path, class_names: Iterable[str]) -> list[tuple[str, str]]:
+    """The pairs of ``DATA/equivalent_classes.csv`` if it exists, else those of the contest's own of which both names exist.
 
-    Raises:
-        DataError: A list is missing or has no column ``file``.
+    A user's own pairs bind whoever wrote them; the contest's say nothing about a stranger's classes.
     """
-    excluded: dict[str, str] = {}
-    for source in lists:
-        if source.startswith("contest:"):
-            if source not in CONTEST_LISTS:
-                raise DataError(f"data.exclude: {source} is no list of the contest; allowed: {', '.join(CONTEST_LISTS)}")
-            with resources.as_file(resources.files("hectocar.contest") / f"{source.removeprefix('contest:')}.csv") as path:
-                rows = read_named_columns(path, "data.exclude", ("file",))
-        else:
-            rows = read_named_columns(source, "data.exclude", ("file",), allow_empty=True)
-        excluded.update({normalize_name(Path(cells["file"]).name): source for _, cells in rows})
-    return excluded
-
-
-def find_equivalent_pairs(data_folder: Path) -> list[tuple[str, str]]:
-    """The pairs of ``DATA/equivalent_classes.csv`` if it exists, else the contest's own (names not present are ignored)."""
     beside = data_folder / "equivalent_classes.csv"
     if beside.is_file():
         return read_equivalent_pairs(beside)
     with resources.as_file(resources.files("hectocar.contest") / "equivalent_classes.csv") as path:
-        return read_equivalent_pairs(path)
+        pairs = read_equivalent_pairs(path)
+    known = {normalize_name(name) for name in class_names}
+    return [pair for pair in pairs if known.issuperset(map(normalize_name, pair))]

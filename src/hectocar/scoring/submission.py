@@ -14,12 +14,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from hectocar.errors import ArtifactError
 from hectocar.outputs import replace_own_file
-from hectocar.scoring.forms import ID_COLUMN, SampleForm, TestTable, check_class_header, read_sample, read_test_table
+from hectocar.photos.photo_list import ID_COLUMN
+from hectocar.scoring.forms import SampleForm, check_class_header, read_sample
 from hectocar.tables import check_unique, describe_problems, first_few, listed, name_problems, normalize_name, read_csv
 
-__all__ = ["EQUIVALENT_POLICIES", "EquivalentPolicy", "SampleForm", "Submission", "TestTable", "build_submission"]
+__all__ = ["EQUIVALENT_POLICIES", "EquivalentPolicy", "SampleForm", "Submission", "build_submission"]
 __all__ += ["check_names", "check_submission", "check_values"]
-__all__ += ["read_sample", "read_submission", "read_test_table", "write_equivalent_mass", "write_submission"]
+__all__ += ["read_sample", "read_submission", "write_equivalent_mass", "write_submission"]
 
 EquivalentPolicy = Literal["whole", "split", "frequency"]
 """Which column of a submission gets the mass of a merged class; `write_equivalent_mass` says what each does."""

@@ -24,17 +24,17 @@ from hectocar.photos.classes import ClassList
 from hectocar.photos.decisions import SHIFT_FILE, find_shift, read_shift
 from hectocar.photos.folds import Folds, deal_folds, load_folds
 from hectocar.photos.inputs import read_run_inputs
+from hectocar.photos.layout import find_photos
 from hectocar.photos.manifest import (
     DAMAGED,
     DUPLICATE,
     EXCLUDED,
     Manifest,
     check_unchanged,
-    find_photos,
     scan_photos,
 )
 from hectocar.photos.shift import PhotoShift
-from hectocar.progress import Progress, count_with
+from hectocar.progress import Progress
 from hectocar.training.loop import FoldData, train_fold
 from hectocar.training.room import check_checkpoint_room
 
@@ -136,7 +136,7 @@ def plan_run(folder: Path, data_folder: Path, config: Config, progress: Progress
     Raises:
         DataError: The photographs cannot be used.
     """
-    manifest, classes = scan_photos(data_folder, config.data, count_with(progress, "reading photographs"))
+    manifest, classes = scan_photos(data_folder, config.data, progress)
     describe_manifest(manifest, progress)
     config = config_from_tree(config_to_tree(config))  # as it will be read again: 1 becomes 1.0 where a number may be broken
     folds = deal_folds(manifest, classes, config.data, progress)
@@ -229,7 +229,7 @@ def train_folds(
     """
     check_folds(run.config, folds)
     check_checkpoint_room(run.config, run.classes.num_trained, [run.fold_folder(fold) for fold in folds])
-    precision = run.config.training.precision
+    training, precision = run.config.training, run.config.training.precision
     if not has_fast_precision(device, precision):
         progress.note(
             f"this processor has no {precision} arithmetic: float32 is used (emulated, it would be many times slower)"
@@ -244,7 +244,7 @@ def train_folds(
             train_rows=train_rows,
             valid_rows=valid_rows,
             shift=run.shift,
-            pairs=find_similar_pairs(run.classes, run.config.training.max_similar_pairs),
+            pairs=find_similar_pairs(run.classes, training.max_similar_pairs) if training.similar_prob > 0.0 else (),
         )
         progress.note(f"fold {fold}: {len(train_rows)} photographs to train on, {len(valid_rows)} held out")
         folder, digest = run.fold_folder(fold), run.inputs_digest(fold)
