@@ -1,35 +1,37 @@
 """Out-of-fold predictions: for each training photograph the answers of the network that did not see it.
 
-RUN/oof/<condition>_fold<k>.npz is made once and reused while network, photographs and views are the same. Conditions: the
-photographs as they are (``clean``), shifted like the test set (``shifted``), and some made ``unusable``; and, for the bank of
-neighbours only, those that the network was ``trained`` on.
+They are kept in RUN/oof, see out_of_fold_store.py. Conditions: the photographs as they are (``clean``), shifted like the test
+set (``shifted``), and some made ``unusable``; and, for the bank of neighbours only, those that the network was ``trained`` on.
 Shapes: N photographs, V views, G trained classes, D dimensions, K looks.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hectocar.artifacts import compute_digest, load_arrays, save_arrays
+from hectocar.artifacts import compute_digest
 from hectocar.config import InferenceConfig
 from hectocar.delivery.bundle import BundleSpec, Member, load_network, read_run_model
-from hectocar.errors import ArtifactError
+from hectocar.delivery.out_of_fold_store import Predictions, Shelf
+from hectocar.errors import ArtifactError, DataError
 from hectocar.network.arcface import SubcenterArcFace, find_dominant_centers
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import infer_views
 from hectocar.photos.batches import Change, iter_render_batches, shift_change
 from hectocar.photos.decisions import SHIFT_FILE, read_shift
-from hectocar.photos.decode import decode_photo, read_photo_bytes
+from hectocar.photos.decode import count_workers, decode_photo, read_photo_bytes
 from hectocar.photos.folds import load_folds
 from hectocar.photos.inputs import read_run_inputs
 from hectocar.photos.measure import measure_look
+from hectocar.photos.shift import PhotoShift
 from hectocar.photos.unusable import UNUSABLE, make_unusable
-from hectocar.photos.views import LOOK_NAMES, VIEWS, View, plan_renders
+from hectocar.photos.views import LOOK_NAMES, VIEWS, Render, View, plan_renders
 from hectocar.progress import Progress, count_with
 
 CLEAN, SHIFTED, UNUSABLE_CONDITION, TRAINED = "clean", "shifted", "unusable", "trained"
@@ -85,7 +87,7 @@ def predict_out_of_fold(run_folder: Path, data_folder: Path, device: torch.devic
         progress: Receives a bar.
 
     Raises:
-        ArtifactError: Not a run, damaged, no fold is finished, or a photograph cannot be read any more.
+        ArtifactError: Not a run, damaged, no fold is finished, or a photograph is not the one that it was made from.
     """
     spec = read_run_model(run_folder)
     _, classes, manifest = read_run_inputs(run_folder)
@@ -135,7 +137,7 @@ def predict_views(
         progress: Receives a bar per fold.
 
     Raises:
-        ArtifactError: Not a run, damaged, no fold is finished, or a photograph cannot be read any more.
+        ArtifactError: Not a run, damaged, no fold is finished, or a photograph is not the one that it was made from.
     """
     spec = read_run_model(run_folder)
     _, _, manifest = read_run_inputs(run_folder)
@@ -153,13 +155,14 @@ def predict_views(
             image_id=tuple(manifest.image_id[row] for row in rows),
             kind=kinds or ("",) * len(rows),
             files=[data_folder / manifest.path[row] for row in rows],
+            sha1=tuple(manifest.sha1[row] for row in rows),
             change=change,
-            made_of=[manifest.digest(), condition, shift.to_json() if shift else None],
+            condition=condition,
+            shift=shift,
             brightness=brightness,
         )
-        file = run_folder / "oof" / f"{condition}_fold{member.fold}.npz"
         count = count_with(progress, f"out-of-fold predictions ({condition}), {run_folder.name} fold {member.fold}")
-        tables.append(_predict_member(spec, member, job, file, device, count))
+        tables.append(_predict_member(spec, member, job, device, count))
     return _join(tables)
 
 
@@ -171,26 +174,46 @@ class _Job:
     image_id: tuple[str, ...]
     kind: tuple[str, ...]
     files: list[Path]
+    sha1: tuple[str, ...]
     change: Change | None
-    made_of: list[Any]
+    condition: str
+    shift: PhotoShift | None
     brightness: float
 
 
 def _predict_member(
-    spec: BundleSpec, member: Member, job: _Job, file: Path, device: torch.device, count: Callable[[int, int], None]
+    spec: BundleSpec, member: Member, job: _Job, device: torch.device, count: Callable[[int, int], None]
 ) -> ViewTable:
-    """From the file where it is of the same networks, photographs and views, or anew."""
+    """From the store where it has them, or anew."""
     model = spec.models[member.model]
     renders, places = plan_renders(job.views, member.size_px, model.inference.fit, job.brightness)
+    own = [renders[place] for place, _ in places]
+    photos = [job.condition, job.shift.to_json() if job.shift else None, job.image_id, job.sha1, job.kind]
+    shelf = Shelf(
+        folder=spec.folder / "oof",
+        condition=job.condition,
+        fold=member.fold,
+        network=member.sha256,
+        made_of=compute_digest([member.sha256, model.precision, spec.max_megapixels, *photos]),
+        num_photos=len(job.files),
+        num_classes=spec.classes.num_trained,
+    )
+    found = shelf.find(job.views, own)
+    if found is None:
+        _check_bytes(job)
+        found = _predict(spec, member, job, renders, places, device, count)
+        shelf.put(found, job.views, own)
+    fold_N = np.full(len(job.files), member.fold, dtype=np.int64)
     names = tuple(view.name for view in job.views)
-    parts = [member.sha256, names, [asdict(render) for render in renders], model.precision, spec.max_megapixels]
-    digest = compute_digest([*job.made_of, *parts, job.image_id, job.kind])
-    stored = _load(file, digest)
-    if stored is not None:
-        return stored
-    network = load_network(spec, member, device)
-    num_photos = len(job.files)
-    logits = np.zeros((len(names), num_photos, network.num_classes), dtype=np.float32)
+    return ViewTable(names, job.image_id, job.kind, fold_N, found.logits, found.embeddings, found.looks)
+
+
+def _predict(
+    spec: BundleSpec, member: Member, job: _Job, renders: Sequence[Render], places: list[tuple[int, bool]],
+    device: torch.device, count: Callable[[int, int], None],
+) -> Predictions:  # fmt: skip
+    model, network, num_photos = spec.models[member.model], load_network(spec, member, device), len(job.files)
+    logits = np.zeros((len(job.views), num_photos, network.num_classes), dtype=np.float32)
     embed = [number for number, view in enumerate(job.views) if view.embeds]
     embeddings = np.zeros((len(embed), num_photos, network.embed_dim), dtype=np.float16)
     looks = np.zeros((num_photos, len(LOOK_NAMES)), dtype=np.float32)
@@ -205,10 +228,27 @@ def _predict_member(
         logits[:, rows], embeddings[:, rows] = infer_views(network, batch.pictures, places, model.precision, embed)
         looks[rows] = batch.look_BK
         count(int(rows[-1]) + 1, num_photos)
-    fold_N = np.full(num_photos, member.fold, dtype=np.int64)
-    table = ViewTable(names, job.image_id, job.kind, fold_N, logits, embeddings, looks)
-    _save(file, table, digest)
-    return table
+    return Predictions(logits, embeddings, looks)
+
+
+def _check_bytes(job: _Job) -> None:
+    """Raises ArtifactError where a photograph is gone or is not the one that the run was made from."""
+
+    def differs(file: Path, sha1: str) -> str:
+        try:
+            return "" if hashlib.sha1(read_photo_bytes(file)).hexdigest() == sha1 else "other bytes than when the run was made"
+        except DataError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(count_workers(0)) as pool:
+        reasons = list(pool.map(differs, job.files, job.sha1))
+    changed = [(image_id, reason) for image_id, reason in zip(job.image_id, reasons, strict=True) if reason]
+    if changed:
+        image_id, reason = changed[0]
+        raise ArtifactError(
+            f"{len(changed)} photographs are missing or not those of the run, first {image_id}: {reason}; restore them, "
+            "or give --data where the photographs lie now"
+        )
 
 
 def _spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
@@ -244,16 +284,3 @@ def _join(tables: Sequence[ViewTable]) -> ViewTable:
         embeddings=np.concatenate([table.embeddings for table in tables], axis=1),
         looks=np.concatenate([table.looks for table in tables]),
     )
-
-
-def _save(path: Path, table: ViewTable, digest: str) -> None:
-    save_arrays(path, **{**table.__dict__, "digest": digest})
-
-
-def _load(path: Path, digest: str) -> ViewTable | None:
-    data = load_arrays(path)
-    if data is None or str(data.pop("digest", "")) != digest:  # none yet, damaged, or of something else: it is made again
-        return None
-    texts = {name: tuple(data.pop(name).tolist()) for name in ("views", "image_id", "kind")}
-    fields: dict[str, Any] = {**texts, **data}
-    return ViewTable(**fields)
