@@ -23,6 +23,8 @@ SIMPLEX_GAP = 1e-8
 """w . gradient - min(gradient), at which weights are final: a convex loss is at most this far above its minimum."""
 _MAX_ITERATIONS = 5_000
 _MAX_NEWTON_STEPS = 200
+_ROUNDING = 1e-10
+"""A power of 1e-5 multiplies the rounding of a loss by 1e5, and the last steps promise less: refused, they would creep on."""
 
 
 def check_row_weights(weight_N: ArrayLike | None, num_rows: int) -> Floats:
@@ -98,7 +100,7 @@ def minimise_on_simplex(evaluate: SimplexObjective, weights: Floats) -> Floats:
         while step > 1e-10:
             trial = (1.0 - step) * weights + step * target
             trial_loss, trial_gradient, trial_hessian = evaluate(trial)
-            if trial_loss <= loss + 1e-4 * step * gain:
+            if trial_loss <= loss + 1e-4 * step * gain + _ROUNDING * abs(loss):
                 break
             step *= 0.5
         else:
