@@ -12,10 +12,19 @@ from hectocar import ArtifactError, Classifier, ConfigError
 from hectocar.cli import main
 from hectocar.delivery import stream
 from hectocar.delivery.bundle import read_model
-from hectocar.delivery.oof import CLEAN, SHIFTED, UNUSABLE_CONDITION, measure_brightness, predict_views
+from hectocar.delivery.oof import CLEAN, SHIFTED, UNUSABLE_CONDITION, measure_brightness, predict_out_of_fold, predict_views
 from hectocar.delivery.stream import parts_folder, predict_in_parts
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import infer_photos
+from hectocar.photos.decisions import (
+    DECISIONS_FILE,
+    DROP,
+    KEEP,
+    SUSPECT_KINDS,
+    Decision,
+    read_decisions,
+    write_decisions,
+)
 from hectocar.photos.decode import read_photo_bytes
 from hectocar.photos.folds import load_folds
 from hectocar.photos.inputs import read_run_inputs
@@ -111,19 +120,52 @@ def test_shifted_and_unusable_tables_hold_the_same_photographs(runs: list[Path],
     assert {kind: kinds.count(kind) for kind in UNUSABLE} == dict.fromkeys(UNUSABLE, len(kinds) // len(UNUSABLE))
 
 
-def test_out_of_fold_tables_are_made_once(runs: list[Path], showroom: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked again, nothing is computed; a damaged table or other views are computed anew."""
-    views = find_views(CANDIDATES.split(","))
-    ask = lambda which: predict_views(runs[0], showroom, which, CLEAN, 100.0, CPU, NoProgress())  # noqa: E731
-    first = ask(views)
+def test_audit_and_finish_share_what_was_predicted(
+    runs: list[Path], bundle: Path, showroom: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `finish`, `audit --run` computes nothing; a view that nobody has asked for yet is computed."""
     monkeypatch.setattr("hectocar.delivery.oof.infer_views", None)
-    assert np.array_equal(ask(views).logits, first.logits)
+    assert len(predict_out_of_fold(runs[0], showroom, CPU, NoProgress()).image_id) > 0
     with pytest.raises(TypeError):
-        ask(views[:2])
-    monkeypatch.undo()
-    file = runs[0] / "oof" / "clean_fold0.npz"
-    file.write_bytes(file.read_bytes()[:100])
-    assert np.array_equal(ask(views).logits, first.logits)
+        predict_views(runs[0], showroom, find_views(["half"]), CLEAN, 100.0, CPU, NoProgress())
+
+
+def test_photographs_that_are_gone_or_changed_are_not_judged(runs: list[Path], showroom: Path, tmp_path: Path) -> None:
+    """Replaced by another picture, emptied or deleted since the run was made: named, before any network is asked."""
+    moved = tmp_path / "moved"
+    shutil.copytree(showroom, moved)
+    _, _, manifest = read_run_inputs(runs[0])
+    first, second = (moved / manifest.path[row] for row in manifest.used()[:2])
+    replaced = lambda: first.write_bytes(second.read_bytes())  # noqa: E731
+    for change in (replaced, lambda: first.write_bytes(b""), first.unlink):
+        change()
+        with pytest.raises(ArtifactError, match="1 photographs are missing or not those of the run, first train"):
+            predict_views(runs[0], moved, find_views(["half"]), CLEAN, 100.0, CPU, NoProgress())
+
+
+def test_what_an_audit_suspects_is_expected_for_apart(
+    runs: list[Path], showroom: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`finish --audit` and then `predict` say the loss with and without the kept suspects; dropped and relabelled rows and the
+    test set's are none. Another folder, or an audit of other photographs, is refused."""
+    audit, bundle = tmp_path / "audit", tmp_path / "bundle"
+    assert main(["audit", str(showroom), "--out", str(audit), "--device", "cpu"]) == 0
+    _, _, manifest = read_run_inputs(runs[0])
+    used = [manifest.image_id[row] for row in manifest.used()]
+    kinds = [(kind, KEEP) for kind in ("wrong_label", "no_car", "rotated", "part_only", "odd_but_fine")] + [
+        ("wrong_label", DROP)
+    ]
+    rows = [Decision(image_id, kind, decision) for image_id, (kind, decision) in zip(used, kinds, strict=False)]
+    known = [row for row in read_decisions(audit / DECISIONS_FILE) if row.kind not in SUSPECT_KINDS]
+    write_decisions(audit / DECISIONS_FILE, [*known, *rows, Decision("test/unknown.jpg", "no_car", KEEP)])
+    arguments = ["finish", str(runs[0]), "--out", str(bundle), "--views", "plain,mirror", "--device", "cpu"]
+    assert main([*arguments, "--audit", str(tmp_path / "none")]) == 2
+    assert not bundle.exists()
+    assert main([*arguments, "--audit", str(audit)]) == 0
+    assert "without 4 suspects of the audit" in (bundle / "report" / "report.md").read_text("utf-8")
+    capsys.readouterr()
+    predict(bundle, showroom, tmp_path / "a.csv")
+    assert "without the 4 photographs that the audit suspects" in capsys.readouterr().err
 
 
 def test_the_bundle_holds_what_prediction_needs_and_no_path(bundle: Path, runs: list[Path], tmp_path: Path) -> None:
@@ -150,7 +192,7 @@ def test_any_number_of_workers_gives_the_same_file(bundle: Path, showroom: Path,
     """To the last byte; and nothing stays beside it."""
     first = predict(bundle, showroom, tmp_path / "a.csv", "--workers", "1")
     assert predict(bundle, showroom, tmp_path / "b.csv", "--workers", "5") == first
-    assert sorted(item.name for item in tmp_path.iterdir()) == ["a.csv", "b.csv"]
+    assert sorted(item.name for item in tmp_path.iterdir() if not item.name.startswith(".")) == ["a.csv", "b.csv"]
 
 
 def test_an_interrupted_prediction_goes_on_and_gives_the_same_file(
@@ -291,10 +333,13 @@ def test_a_damaged_finish_or_bank_is_refused(bundle: Path, tmp_path: Path) -> No
     """Weights that do not fit, a missing bank, other bytes: the bundle does not load."""
     tree = json.loads((bundle / "bundle.json").read_text("utf-8"))
     level = tree["finish"]["levels"][0]
-    heavy = {**level, "blend": {**level["blend"], "weights": [2.0]}}
+    heavy = {**level, "blend": {"weights": [2.0], "power": 0.0}}
+    half = {**level, "floor": None, "floor_temperature": {"log_base": 0.0, "slopes": [], "means": [], "scales": []}}
     changes: tuple[tuple[dict[str, Any], str], ...] = (
         ({"finish": {**tree["finish"], "levels": []}}, "levels"),
         ({"finish": {**tree["finish"], "levels": [heavy]}}, "weights"),
+        ({"finish": {**tree["finish"], "levels": [half]}}, "none stands without the other"),
+        ({"finish": {**tree["finish"], "levels": [{**level, "views": ["plain", "mirror"], "blend": None}]}}, "no blend|1 view"),
         ({"finish": {**tree["finish"], "levels": [{**level, "views": ["sideways"]}]}}, "view|weights"),
         ({"members": [{**member, "bank": ""} for member in tree["members"]]}, "has no bank"),
         ({"members": [{**tree["members"][0], "bank": "../x.safetensors"}]}, "plain name"),

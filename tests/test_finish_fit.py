@@ -1,16 +1,20 @@
 """Laws of the finish on made-up evidence: planted effects are found, useless links are left out, nothing is leaked."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from hectocar.delivery.finish_report import total_lines
 from hectocar.errors import ArtifactError
 from hectocar.progress import NoProgress
-from hectocar.scoring.finish import Finish, Known, average_folds, measure_closeness, normalize_logits
-from hectocar.scoring.finish_chain import FinishReport, fit_finish, order_views
+from hectocar.scoring.finish import Answer, Finish, average_folds, measure_closeness, normalize_logits
+from hectocar.scoring.finish_chain import FinishReport, fit_finish
 from hectocar.scoring.finish_evidence import Evidence, take_rows
 from hectocar.scoring.finish_fit import ChainFitter, Choice
+from hectocar.scoring.finish_floor import FOREIGN_SHARES, FloorFitter
+from hectocar.scoring.finish_views import choose_views
 from hectocar.scoring.metrics import log_softmax
 
 NUM_CLASSES, NUM_FOLDS, NUM_PHOTOS, K = 6, 3, 360, 10
@@ -46,9 +50,9 @@ def make_evidence(
 
 
 def fit(evidence: Evidence, foreign: Evidence) -> FinishReport:
-    order = order_views(evidence, len(VIEWS), 1, [0])
+    chosen = choose_views(evidence, foreign, len(VIEWS), 1, [0], PRIOR)
     return fit_finish(
-        evidence, foreign, views=VIEWS, costs=[1.0, 1.0, 1.0], order=order, num_models=1, prior_G=PRIOR, brightness=110.0,
+        evidence, foreign, views=VIEWS, costs=[1.0, 1.0, 1.0], chosen=chosen, num_models=1, prior_G=PRIOR, brightness=110.0,
         progress=NoProgress(),
     )  # fmt: skip
 
@@ -68,16 +72,16 @@ def report(evidence: Evidence, foreign: Evidence) -> FinishReport:
     return fit(evidence, foreign)
 
 
-def known_of(evidence: Evidence, finish: Finish) -> Known:
+def answer_of(evidence: Evidence, finish: Finish) -> Answer:
+    """One network's answer in the views of the largest level."""
     votes = finish.neighbours.apply(evidence.neighbour_labels[0], evidence.neighbour_cosines[0], PRIOR)
     tables = (evidence.neighbour_cosines[0], evidence.unseen_cosines[0])
-    return Known(votes, np.hstack([measure_closeness(table) for table in tables]), evidence.looks)
+    sources = tuple(evidence.log_probs[VIEWS.index(view)] for view in finish.choose(None).views)
+    return Answer(sources, votes, np.hstack([measure_closeness(table) for table in tables]))
 
 
 def apply(finish: Finish, evidence: Evidence) -> np.ndarray:
-    level = finish.choose(None)
-    sources = [evidence.log_probs[VIEWS.index(view)] for view in level.views]
-    return level.apply(sources, known_of(evidence, finish), PRIOR, finish.brightness)
+    return finish.choose(None).apply([[answer_of(evidence, finish)]], evidence.looks, PRIOR, finish.brightness)
 
 
 def test_every_planted_gain_is_found(report: FinishReport) -> None:
@@ -103,6 +107,105 @@ def test_useless_neighbours_are_left_out(foreign: Evidence) -> None:
     assert not {row.name: row for row in report.chain}["neighbours"].kept
     assert report.finish.choose(None).mix is None
     assert report.finish.choose(None).expected.shifted is None
+
+
+def calm(evidence: Evidence) -> Evidence:
+    """Every view answers with the prior: nothing to insure against."""
+    tables = tuple(np.log(np.broadcast_to(PRIOR, table.shape)).astype(np.float32) for table in evidence.log_probs)
+    return replace(evidence, log_probs=tables)
+
+
+def one_sided(evidence: Evidence) -> Evidence:
+    """The plain view as it is, the others noise."""
+    junk = evidence.log_probs[VIEWS.index("junk")]
+    return replace(evidence, log_probs=(evidence.log_probs[0], junk, junk))
+
+
+CALIBRATED = 2.0 / 1.2**2
+
+
+def test_a_chain_that_nothing_pays_for_is_empty(foreign: Evidence) -> None:
+    """One rule for all links: calibrated networks, junk views, neighbours of random classes, unusable photographs that are
+    answered with the prior. Every part is left out, every row says no, and one network in the plain view is what is served."""
+    evidence = one_sided(make_evidence(5, ("clean",), overconfidence=CALIBRATED, neighbours=0.0))
+    report = fit(evidence, calm(foreign))
+    level = report.finish.choose(None)
+    parts = (
+        level.blend,
+        level.temperature,
+        level.mix,
+        level.mix_temperature,
+        level.vector,
+        level.floor_temperature,
+        level.floor,
+    )
+    assert parts == (None,) * 7
+    assert level.views == ("plain",)
+    assert not any(row.kept for row in report.chain[1:])
+    assert not any(row.kept for row in report.blends)
+    finish = Finish.from_json(json.loads(json.dumps(report.finish.to_json())))
+    finish.check(1, NUM_CLASSES, "bundle.json")
+    np.testing.assert_allclose(apply(finish, evidence), np.exp(evidence.log_probs[0]), atol=1e-6)
+    assert not level.asks_neighbours
+
+
+@pytest.mark.parametrize("planted", ["views", "temperature", "neighbours", "floor"])
+def test_each_link_stands_or_falls_by_itself(planted: str, foreign: Evidence) -> None:
+    """Where one effect is planted its link is kept, and a link before it that has nothing to do is not."""
+    evidence = make_evidence(
+        5, ("clean",), overconfidence=3.0 if planted == "temperature" else CALIBRATED,
+        neighbours=0.7 if planted == "neighbours" else 0.0,
+    )  # fmt: skip
+    evidence = evidence if planted == "views" else one_sided(evidence)
+    sure = make_evidence(2, foreign.parts, overconfidence=20.0, foreign=True)
+    level = fit(evidence, sure if planted == "floor" else calm(foreign)).finish.choose(None)
+    kept = {
+        "views": level.blend is not None,
+        "temperature": level.temperature is not None,
+        "neighbours": level.mix is not None,
+        "floor": level.floor is not None,
+    }
+    assert kept[planted]
+    before = list(kept)[: list(kept).index(planted)]
+    assert not any(kept[name] for name in before)
+
+
+def test_the_floor_is_judged_by_the_loss_that_it_is_fitted_for(report: FinishReport, foreign: Evidence) -> None:
+    """(1 - share) real + share unusable, the unusable kinds by floors that have not seen them; it is kept where that falls by
+    more than its standard error, and the report says so."""
+    assert report.insurance.share in FOREIGN_SHARES
+    assert -report.insurance.gain.mean > report.insurance.gain.standard_error
+    assert {row.name: row for row in report.chain}["floor, and temperature under it"].kept
+    assert "kept" in total_lines(report)[-1]
+    spared = fit(make_evidence(1, ("clean",), overconfidence=CALIBRATED), calm(foreign))
+    assert spared.finish.choose(None).floor is None
+    assert "left out" in total_lines(spared)[-1]
+
+
+def test_every_level_takes_over_what_was_decided(report: FinishReport) -> None:
+    """A link that the largest level left out is in no smaller one."""
+    for name in ("temperature", "mix", "vector", "floor"):
+        assert len({getattr(level, name) is None for level in report.finish.levels}) == 1, name
+
+
+def test_the_expected_loss_is_given_without_suspects_too(evidence: Evidence, foreign: Evidence, report: FinishReport) -> None:
+    """Photographs with a wrong label among the held-out ones raise it: without them it is what was expected before, nearly.
+    Nothing but the second estimate depends on who is suspected."""
+    wrong = evidence.photo_N % 12 == 0
+    labels = np.where(wrong, (evidence.label_N + 1) % NUM_CLASSES, evidence.label_N)
+    planted = replace(evidence, label_N=labels)
+    found = fit(replace(planted, suspect_N=wrong), foreign).finish
+    expected = found.choose(None).expected
+    assert expected.num_suspects == NUM_PHOTOS / 12
+    assert expected.clean_trusted is not None
+    assert expected.shifted_trusted is not None
+    assert expected.clean > expected.clean_trusted + 3 * expected.clean_error
+    honest = report.finish.choose(None).expected.clean
+    assert expected.clean_trusted - honest < 0.6 * (expected.clean - honest)
+    unsuspecting = fit(planted, foreign).finish
+    assert unsuspecting.choose(None).expected.clean_trusted is None
+    assert unsuspecting.choose(None).expected.clean == expected.clean
+    assert np.array_equal(apply(unsuspecting, planted), apply(found, planted))
 
 
 def test_looks_that_say_nothing_do_not_steer_the_temperature(report: FinishReport) -> None:
@@ -134,7 +237,7 @@ def test_a_look_that_says_how_sure_to_be_is_followed_and_delivered(column: int, 
 def test_unusable_photographs_become_affordable(report: FinishReport) -> None:
     """Sure of a random class they cost far more than the prior without a floor, and at most half more with it."""
     assert max(report.foreign_cost_before.values()) > 2.0
-    assert max(report.foreign_cost.values()) < 1.5
+    assert max(report.insurance.unseen_cost.values()) < 1.5
 
 
 def test_probabilities_are_probabilities(report: FinishReport, evidence: Evidence, foreign: Evidence) -> None:
@@ -158,7 +261,7 @@ def test_the_nested_estimate_of_a_fold_does_not_see_its_labels(evidence: Evidenc
         _, states = fitter.set_temperature(states)
         _, states = fitter.mix_neighbours(states, Choice(power=None))
         _, states = fitter.scale_classes(states)
-        _, states = fitter.lay_floor(states, None)
+        _, states = FloorFitter(fitter).lay(states, 0.01)
         return fitter.nested_table(states)
 
     before, after = nested(evidence), nested(changed)

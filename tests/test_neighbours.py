@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hectocar.errors import ArtifactError
 from hectocar.scoring import metrics
-from hectocar.scoring.neighbours import NeighbourModel, Neighbours, find_neighbours, fit_neighbours, neighbour_probs
+from hectocar.scoring.neighbours import NeighbourModel, Neighbours, UnitBank, find_neighbours, fit_neighbours, neighbour_probs
 
 NUM_CLASSES = 6
 PRIOR = np.array([0.3, 0.2, 0.2, 0.1, 0.1, 0.1])
@@ -336,3 +336,25 @@ def fit(**changes: Any) -> NeighbourModel:
 def test_wrong_arguments_are_refused_with_what_is_allowed(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("num_queries", [1, 2, 9])
+def test_a_prepared_bank_answers_to_the_same_bits(kind: type, num_queries: int) -> None:
+    """Prepared once, whole or its first rows: the same neighbours and cosines, so that no digit of a submission moves."""
+    rng = np.random.default_rng(0)
+    bank, query = rng.normal(size=(700, 33)).astype(kind), rng.normal(size=(num_queries, 33)).astype(np.float16)
+    bank[5], bank[9] = 0.0, bank[8]
+    groups = {"query_group_Q": np.arange(num_queries), "bank_group_B": rng.integers(0, 50, 700)}
+    prepared = UnitBank.prepare(bank)
+    for count, options in ((700, {}), (700, groups), (100, {}), (700, {"bank_chunk_rows": 256})):
+        fresh = find_neighbours(query, bank[:count], 12, **options)
+        again = find_neighbours(query, prepared.first(count), 12, **options)
+        assert np.array_equal(again.index_Qk, fresh.index_Qk)
+        assert np.array_equal(again.cosine_Qk, fresh.cosine_Qk)
+    assert np.shares_memory(prepared.first(100).unit_BD, prepared.unit_BD)
+
+
+def test_a_bank_that_is_not_finite_cannot_be_prepared() -> None:
+    with pytest.raises(ValueError, match=r"bank_BD\[1\]"):
+        UnitBank.prepare(np.array([[1.0, 2.0], [np.nan, 1.0]]))

@@ -162,7 +162,13 @@ def command_finish(args: argparse.Namespace) -> None:
     views = tuple(VIEWS) if args.views is None else tuple(args.views.split(","))
     with ConsoleProgress() as progress:
         result = finish_runs(
-            args.runs, args.out, data_folder=args.data, views=views, device=choose_device(args.device), progress=progress
+            args.runs,
+            args.out,
+            data_folder=args.data,
+            audit_folder=args.audit,
+            views=views,
+            device=choose_device(args.device),
+            progress=progress,
         )
     for title, table in report_tables(result.report, result.equivalents).items():
         say(title)

@@ -132,6 +132,10 @@ def build_parser() -> argparse.ArgumentParser:
     finish.add_argument("--out", type=path, required=True, metavar="BUNDLE")
     finish.add_argument("--data", type=path, default=None, metavar="DATA", help="the photographs (default: where they were)")
     finish.add_argument(
+        "--audit", type=path, default=None, metavar="DIR",
+        help="give the expected loss without this audit's suspects, too (default: the audit that the first run obeys)",
+    )  # fmt: skip
+    finish.add_argument(
         "--views", type=plain_text, default=None, metavar="NAME,...", help="candidates (default: all; see the README)"
     )
     add_device_option(finish)

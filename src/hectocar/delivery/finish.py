@@ -24,8 +24,8 @@ from hectocar.delivery.oof import (
     measure_brightness,
     predict_views,
 )
-from hectocar.errors import ArtifactError, ConfigError
-from hectocar.photos.decisions import SHIFT_FILE, read_shift
+from hectocar.errors import ArtifactError, ConfigError, DataError
+from hectocar.photos.decisions import SHIFT_FILE, check_same_photos, read_audit, read_shift, suspected_photos
 from hectocar.photos.folds import load_folds
 from hectocar.photos.inputs import read_run_inputs
 from hectocar.photos.unusable import UNUSABLE
@@ -33,8 +33,9 @@ from hectocar.photos.views import VIEWS, View, find_views
 from hectocar.progress import Progress
 from hectocar.scoring.equivalents import equivalent_effect
 from hectocar.scoring.finish import NUM_CROWD, normalize_logits
-from hectocar.scoring.finish_chain import FinishReport, fit_finish, order_views
+from hectocar.scoring.finish_chain import FinishReport, fit_finish
 from hectocar.scoring.finish_evidence import Evidence
+from hectocar.scoring.finish_views import ViewChoice, choose_views
 from hectocar.scoring.neighbours import find_neighbours
 
 NUM_NEIGHBOURS = 100
@@ -58,6 +59,7 @@ def finish_runs(
     bundle_folder: Path,
     *,
     data_folder: Path | None = None,
+    audit_folder: Path | None = None,
     views: Sequence[str] = tuple(VIEWS),
     device: torch.device,
     progress: Progress,
@@ -68,6 +70,7 @@ def finish_runs(
         run_folders: Runs of the same photographs and classes, each with one finished fold or more.
         bundle_folder: Must not exist.
         data_folder: Where the photographs lie now; None means where the first run found them.
+        audit_folder: Whose suspects the expected loss is given without, too; None means the audit that the first run obeys.
         views: Candidates, see ``photos.views.VIEWS``; the plain one always is.
         device: Where to compute.
         progress: Receives bars and lines.
@@ -79,6 +82,7 @@ def finish_runs(
     check_new(bundle_folder)
     specs = join_runs(run_folders)
     root = data_folder or read_run_inputs(run_folders[0])[2].root
+    suspects = find_suspects(run_folders[0], audit_folder, progress)
     brightness = measure_brightness(run_folders[0], root)
     chosen = _usable_views(specs, find_views(["plain", *(name for name in views if name != "plain")]), progress)
     conditions = [CLEAN, SHIFTED] if _same_shift(run_folders) else [CLEAN]
@@ -88,9 +92,9 @@ def finish_runs(
         condition: [predict_views(folder, root, chosen, condition, brightness, device, progress) for folder in run_folders]
         for condition in (*conditions, UNUSABLE_CONDITION)
     }
-    gathered = _gather(run_folders[0], tables, conditions)
-    places = gathered.order_places(chosen, len(specs))
-    first = chosen[places[0]]
+    gathered = _gather(run_folders[0], tables, conditions, suspects)
+    places = gathered.choose_views(chosen, len(specs), np.array(specs[0].prior))
+    first = chosen[places.order[0]]
     trained = [predict_views(folder, root, [first], TRAINED, brightness, device, progress) for folder in run_folders]
     banks = gathered.build_banks(trained, first.name)
     evidence, foreign = gathered.build(banks, first.name)
@@ -99,7 +103,7 @@ def finish_runs(
         foreign,
         views=[view.name for view in chosen],
         costs=_costs(specs[0], chosen),
-        order=places,
+        chosen=places,
         num_models=len(specs),
         prior_G=np.array(specs[0].prior),
         brightness=brightness,
@@ -114,6 +118,36 @@ def finish_runs(
         extra=lambda folder: write_report(folder / "report", report, effects),
     )
     return FinishResult(bundle, report, effects)
+
+
+def find_suspects(run_folder: Path, audit_folder: Path | None, progress: Progress) -> frozenset[str]:
+    """The photographs of a run that an audit doubts and that were kept; none, and a line, where the run's own audit is gone.
+
+    Args:
+        run_folder: The run.
+        audit_folder: An audit of the same photographs; None takes the one that the run obeys.
+        progress: Receives a line.
+
+    Raises:
+        ArtifactError: The folder given is no audit, or is of other photographs.
+        DataError: Mistakes in its table of decisions.
+    """
+    config, _, manifest = read_run_inputs(run_folder)
+    used = frozenset(manifest.image_id[row] for row in manifest.used())
+    folder = audit_folder or (Path(config.data.audit) if config.data.audit else None)
+    if folder is None:
+        return frozenset()
+    try:
+        audit = read_audit(folder)
+        check_same_photos(audit, manifest.image_id, manifest.sha1)
+    except (ArtifactError, DataError) as error:
+        if audit_folder is not None:
+            raise
+        progress.note(f"no expected loss without suspects, --audit DIR names an audit for it: {error}")
+        return frozenset()
+    suspects = suspected_photos(audit.decisions) & used
+    progress.note(f"{len(suspects)} of {len(used)} photographs are suspects of {folder}: the loss is given without them, too")
+    return suspects
 
 
 def _usable_views(specs: Sequence[BundleSpec], views: Sequence[View], progress: Progress) -> tuple[View, ...]:
@@ -158,16 +192,17 @@ class _Gathered:
     name_of: dict[str, str]
     group_of: dict[str, int]
     fold_of: dict[str, int]
+    suspects: frozenset[str]
 
     def ids(self, condition: str) -> list[str]:
         table, rows = self.tables[condition][0], self.rows[condition][0]
         return [table.image_id[row] for row in rows]
 
-    def order_places(self, views: Sequence[View], num_models: int) -> list[int]:
-        """The order in which views are taken, the first one that embeds."""
-        evidence = self._stack(self.conditions)
+    def choose_views(self, views: Sequence[View], num_models: int, prior_G: NDArray[np.float64]) -> ViewChoice:
+        """Those that pay, the first one among those that embed."""
+        evidence, foreign = self._stack(self.conditions), self._stack([UNUSABLE_CONDITION])
         firsts = [place for place, view in enumerate(views) if view.embeds]
-        return order_views(evidence, len(views), num_models, firsts)
+        return choose_views(evidence, foreign, len(views), num_models, firsts, prior_G)
 
     def build(self, banks: Banks, view: str) -> tuple[Evidence, Evidence]:
         """Evidence with neighbours among the embeddings of a view: real photographs, and unusable ones."""
@@ -232,6 +267,7 @@ class _Gathered:
             photo_N=np.array([numbers[image_id] for image_id in ids], dtype=np.int64),
             part_N=np.concatenate([self._parts(condition, parts) for condition in conditions]),
             parts=parts,
+            suspect_N=np.array([image_id in self.suspects for image_id in ids], dtype=np.bool_),
         )
 
     def _log_probs(self, condition: str, number: int, place: int) -> NDArray[np.float32]:
@@ -243,7 +279,7 @@ class _Gathered:
         return np.array([parts.index(name) for name in names], dtype=np.int64)
 
 
-def _gather(first_run: Path, tables: dict[str, list[ViewTable]], conditions: list[str]) -> _Gathered:
+def _gather(first_run: Path, tables: dict[str, list[ViewTable]], conditions: list[str], suspects: frozenset[str]) -> _Gathered:
     rows = {}
     for condition, runs in tables.items():
         places = [{key: row for row, key in enumerate(zip(t.image_id, t.kind, strict=True))} for t in runs]
@@ -267,6 +303,7 @@ def _gather(first_run: Path, tables: dict[str, list[ViewTable]], conditions: lis
         name_of=dict(zip(ids, manifest.class_name, strict=True)),
         group_of=dict(zip(ids, folds.group.tolist(), strict=True)),
         fold_of=dict(zip(ids, fold_N.tolist(), strict=True)),
+        suspects=suspects,
     )
 
 

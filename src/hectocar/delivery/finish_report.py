@@ -16,7 +16,9 @@ from hectocar.scoring.submission import EquivalentPolicy
 
 Effects = dict[EquivalentPolicy, PolicyEffect]
 _NOTE = """Nested: the link and everything before it fitted on the other folds. Change: nested, against the last link that
-was kept, ± standard error; below 0 is better. In-sample: fitted and judged on the same photographs."""
+was kept, ± standard error; below 0 is better. In-sample: fitted and judged on the same photographs. Kept: the change over all
+conditions, photograph by photograph, is below 0 by more than its standard error; the floor is judged by the same rule on the
+mix of real and unusable photographs that it is fitted for."""
 
 
 def chain_rows(report: FinishReport) -> list[list[str]]:
@@ -59,6 +61,15 @@ def level_rows(finish: Finish) -> list[list[str]]:
     return rows
 
 
+def expected_rows(report: FinishReport) -> list[list[str]]:
+    """What to expect with and without the photographs that an audit doubts; empty where there are none."""
+    expected = report.finish.choose(None).expected
+    if expected.clean_trusted is None:
+        return []
+    rows = [["photographs", "clean", "shifted"], ["all", *expected.describe()]]
+    return [*rows, [f"without {expected.num_suspects} suspects of the audit", *expected.describe_trusted()]]
+
+
 def calibration_rows(report: FinishReport) -> list[list[str]]:
     """ECE before and after, and what sampling alone causes."""
     rows = [["condition", "ECE before", "ECE after", "of chance"]]
@@ -70,29 +81,37 @@ def calibration_rows(report: FinishReport) -> list[list[str]]:
 def foreign_rows(report: FinishReport) -> list[list[str]]:
     """Cost of unusable photographs, in losses of the prior."""
     rows = [["unusable", "without floor", "with floor"]]
-    for kind, cost in report.foreign_cost.items():
+    for kind, cost in report.insurance.unseen_cost.items():
         rows.append([kind, f"{report.foreign_cost_before[kind]:.2f}", f"{cost:.2f}"])
     return rows
 
 
 def total_lines(report: FinishReport) -> list[str]:
-    """The whole chain against the plain mean, a line per condition."""
-    first, last = report.chain[0], report.chain[-1]
+    """The whole chain against its start, a line per condition; and what the floor is kept or left out for."""
+    kept = [row for row in report.chain if row.kept]
+    first, last = kept[0], kept[-1]
     lines = []
     for part in report.parts:
         before, after, gain = first.nested[part], last.nested[part], report.total[part]
         share = (after - before) / before
         lines.append(f"{part}: {before:.4f} -> {after:.4f}, {share:+.1%} (difference {_gain(gain)}), nested")
+    insurance = report.insurance
+    lines.append(
+        f"floor: fitted for {insurance.share:.1%} of unusable photographs; on such a mix it changes the loss by "
+        f"{_gain(insurance.gain)}, and is {'kept' if report.finish.choose(None).floor else 'left out'}"
+    )
     return lines
 
 
 def report_tables(report: FinishReport, effects: Effects) -> dict[str, list[list[str]]]:
     """Every table, by its title."""
+    expected = expected_rows(report)
     return {
         "Links of the chain": chain_rows(report),
         "Ways to blend": blend_rows(report),
         "Views": view_rows(report),
         "Speed against loss": level_rows(report.finish),
+        **({"Expected loss, and suspects": expected} if expected else {}),
         "Calibration": calibration_rows(report),
         "Unusable photographs, in losses of the prior": foreign_rows(report),
         f"Equivalent classes ({report.parts[-1]})": effect_rows(effects),
@@ -125,7 +144,10 @@ def _figures(report: FinishReport) -> dict[str, Any]:
         "chain": [link(row) for row in report.chain],
         "blends": [link(row) for row in report.blends],
         "ece": {part: {"before": c.before.ece, "after": c.after.ece, "chance": c.chance_ece} for part, c in _items(report)},
-        "unusable_cost": report.foreign_cost,
+        "unusable_cost": report.insurance.unseen_cost,
+        "unusable_share": report.insurance.share,
+        "insurance": {"mean": report.insurance.gain.mean, "standard_error": report.insurance.gain.standard_error},
+        "kept": [row.name for row in report.chain if row.kept],
         "unusable_cost_without_floor": report.foreign_cost_before,
     }
 
@@ -142,13 +164,13 @@ def draw_calibration(report: FinishReport) -> Figure:
     for column, (part, found) in enumerate(parts):
         upper, lower = axes[0, column], axes[1, column]
         upper.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-        curves = (("plain mean", found.before, "C3"), ("finished", found.after, "C0"))
+        curves = (("one network, plain", found.before, "C3"), ("finished", found.after, "C0"))
         for name, bins, colour in curves:
             upper.plot(bins.confidence_B, bins.accuracy_B, "o-", color=colour, label=f"{name}, ECE {bins.ece:.1%}")
         upper.set(xlabel="confidence", ylabel="share right", title=part, xlim=(0, 1), ylim=(0, 1))
         upper.legend(loc="upper left")
         for name, deciles, colour in (
-            ("plain mean", found.deciles_before, "C3"),
+            ("one network, plain", found.deciles_before, "C3"),
             ("finished", found.deciles_after, "C0"),
         ):
             middles = [(row.low + row.high) / 2.0 for row in deciles]

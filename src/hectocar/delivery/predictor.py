@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from hectocar.delivery.bundle import Bank, BundleSpec, Member, load_bank, load_network, read_model, to_unit
+from hectocar.delivery.bundle import BundleSpec, Member, load_bank, load_network, read_model, to_unit
 from hectocar.delivery.oof import own_views
 from hectocar.errors import ConfigError, DataError
 from hectocar.network.carnet import CarNet
@@ -21,8 +21,16 @@ from hectocar.network.inference import choose_device, infer_views
 from hectocar.photos.batches import RenderBatch, iter_render_batches, render_photo
 from hectocar.photos.decode import read_photo_bytes
 from hectocar.photos.views import Render, View, find_views, plan_renders
-from hectocar.scoring.finish import NUM_CROWD, Known, Level, average_folds, measure_closeness, normalize_logits
-from hectocar.scoring.neighbours import find_neighbours
+from hectocar.scoring.finish import (
+    NUM_CROWD,
+    Answer,
+    Level,
+    average_answers,
+    average_folds,
+    measure_closeness,
+    normalize_logits,
+)
+from hectocar.scoring.neighbours import NeighbourModel, UnitBank, find_neighbours
 
 Photo = str | Path | bytes | Image.Image
 
@@ -61,7 +69,16 @@ class _Loaded:
     member: Member
     network: CarNet
     places: list[tuple[int, bool]]
-    bank: Bank | None
+    bank: "_Bank | None"
+
+
+@dataclass(frozen=True)
+class _Bank:
+    """A member's bank, ready to be searched."""
+
+    unit: UnitBank
+    label_B: NDArray[np.int64]
+    num_unseen: int
 
 
 class Classifier:
@@ -86,7 +103,7 @@ class Classifier:
             own, places = plan_renders(views, member.size_px, model.inference.fit, brightness)
             renders += [render for render in own if render not in renders]
             places = [(renders.index(own[place]), mirror) for place, mirror in places]
-            self.members.append(_Loaded(member, load_network(spec, member, device), places, load_bank(spec, member)))
+            self.members.append(_Loaded(member, load_network(spec, member, device), places, self._open_bank(member)))
         self.renders = tuple(renders)
 
     @classmethod
@@ -157,37 +174,37 @@ class Classifier:
 
     def answer(self, batch: RenderBatch) -> NDArray[np.float64]:
         """(B, G) probabilities of a batch in ``self.renders``."""
-        sources: list[NDArray[np.float64]] = []
-        votes, closeness = [], []
-        for number in range(len(self.spec.models)):
-            log_probs, embeddings = zip(*(self._look(loaded, batch) for loaded in self._members_of(number)), strict=True)
-            sources += [average_folds(folds) for folds in zip(*log_probs, strict=True)]
-            if self.level is not None:
-                found = [self._ask_bank(*pair) for pair in zip(self._members_of(number), embeddings, strict=True)]
-                votes.append(np.mean([vote for vote, _ in found], axis=0))
-                closeness.append(np.mean([close for _, close in found], axis=0))
+        numbers = range(len(self.spec.models))
+        answers = [[self._ask(loaded, batch) for loaded in self._members_of(number)] for number in numbers]
         if self.level is None or self.spec.finish is None:
-            return np.exp(average_folds(sources))
-        known = Known(np.mean(votes, axis=0), np.mean(closeness, axis=0), batch.look_BK)
-        return self.level.apply(sources, known, self.spec.prior, self.spec.finish.brightness)
+            return np.exp(average_folds([table for folds in answers for table in average_answers(folds).sources]))
+        return self.level.apply(answers, batch.look_BK, self.spec.prior, self.spec.finish.brightness)
 
     def _members_of(self, model: int) -> list[_Loaded]:
         return [loaded for loaded in self.members if loaded.member.model == model]
 
-    def _look(self, loaded: _Loaded, batch: RenderBatch) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
+    def _ask(self, loaded: _Loaded, batch: RenderBatch) -> Answer:
+        """What one network says, and its neighbours where they are asked."""
         precision = self.spec.models[loaded.member.model].precision
         logits, embeddings = infer_views(loaded.network, batch.pictures, loaded.places, precision)
-        return [normalize_logits(view) for view in logits], embeddings[0]
+        sources = tuple(normalize_logits(view) for view in logits)
+        if loaded.bank is None or self.spec.finish is None:
+            return Answer(sources, np.empty((len(batch.index_B), 0)), np.empty((len(batch.index_B), 0)))
+        return Answer(sources, *self._ask_bank(loaded.bank, self.spec.finish.neighbours, embeddings[0]))
 
-    def _ask_bank(self, loaded: _Loaded, embeddings_BD: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _open_bank(self, member: Member) -> _Bank | None:
+        """In float32: converted at each question, 33,000 rows would take longer than the network."""
+        bank = load_bank(self.spec, member) if self.level is not None and self.level.asks_neighbours else None
+        return None if bank is None else _Bank(UnitBank.prepare(bank.embeddings), bank.labels, bank.num_unseen)
+
+    def _ask_bank(
+        self, bank: _Bank, model: NeighbourModel, embeddings_BD: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Votes of the neighbours, and how close they are."""
-        assert loaded.bank is not None, "a finished bundle has banks"
-        assert self.spec.finish is not None
-        model = self.spec.finish.neighbours
         queries, num_wanted = to_unit(embeddings_BD.astype(np.float16)), max(model.k, NUM_CROWD)
-        found = find_neighbours(queries, loaded.bank.embeddings, num_wanted)
-        votes = model.apply(found.take_labels(loaded.bank.labels), found.cosine_Qk, np.array(self.spec.prior))
-        unseen = find_neighbours(queries, loaded.bank.unseen, NUM_CROWD)
+        found = find_neighbours(queries, bank.unit, num_wanted)
+        votes = model.apply(found.take_labels(bank.label_B), found.cosine_Qk, np.array(self.spec.prior))
+        unseen = find_neighbours(queries, bank.unit.first(bank.num_unseen), NUM_CROWD)
         return votes, np.hstack([measure_closeness(found.cosine_Qk), measure_closeness(unseen.cosine_Qk)])
 
 
@@ -199,11 +216,21 @@ def describe_choice(classifier: Classifier) -> str:
     asked = f"{num_networks} networks x {len(views)} views ({', '.join(views)}): {work}"
     if level is None:
         return f"{asked}; nothing is fitted, see `hectocar finish`"
-    clean, shifted = level.expected.describe()
-    losses = clean if level.expected.shifted is None else f"{clean}, {shifted} shifted like the test set"
     per_model = num_networks / len(classifier.spec.models)
     more = "; the mean of the folds is usually lower, which out-of-fold answers cannot show" if per_model > 1 else ""
-    return f"{asked}\nexpected log loss {losses}, of one network per model and photograph{more}"
+    losses = f"expected log loss {_join_figures(*level.expected.describe())}, of one network per model and photograph{more}"
+    lines = [asked, losses]
+    if level.expected.clean_trusted is not None:
+        trusted = _join_figures(*level.expected.describe_trusted())
+        lines.append(
+            f"without the {level.expected.num_suspects} photographs that the audit suspects (label or content): {trusted}; "
+            "expect a loss between the two where labels are right"
+        )
+    return "\n".join(lines)
+
+
+def _join_figures(clean: str, shifted: str) -> str:
+    return clean if shifted == "-" else f"{clean}, {shifted} shifted like the test set"
 
 
 def choose_level(spec: BundleSpec, num_views: int | None) -> Level | None:

@@ -30,6 +30,8 @@ KINDS = (
     "unusable", "odd_but_fine", "exact_duplicate", "duplicate_other_class", "near_duplicate", "train_test_duplicate",
     "wrong_label", "no_car", "part_only", "rotated",
 )  # fmt: skip
+SUSPECT_KINDS = ("duplicate_other_class", "wrong_label", "no_car", "part_only", "rotated")
+"""Kinds that doubt a photograph's label or content."""
 KEEP, DROP, RELABEL, GROUP = DECISIONS = ("keep", "drop", "relabel", "group")
 COLUMNS = ("file", "kind", "decision", "group", "score", "reason", "label")
 DECISIONS_FILE, SHIFT_FILE, AUDIT_FILE = "decisions.csv", "shift.json", "audit.json"
@@ -192,6 +194,12 @@ def judge_photos(decisions: Sequence[Decision], image_ids: Sequence[str], class_
     if problems:
         raise DataError(describe_problems(where, problems, "correct the rows"))
     return verdicts
+
+
+def suspected_photos(decisions: Sequence[Decision]) -> frozenset[str]:
+    """Photographs whose label or content is in doubt and that were neither dropped nor given another label."""
+    settled = {row.file for row in decisions if row.decision in (DROP, RELABEL)}
+    return frozenset(row.file for row in decisions if row.kind in SUSPECT_KINDS) - settled
 
 
 def group_photos(sha1s: Sequence[str], image_ids: Sequence[str], decisions: Sequence[Decision]) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from hectocar.errors import ArtifactError
 from hectocar.scoring.blend import Blend
 from hectocar.scoring.calibrate import Temperature, VectorScaling
-from hectocar.scoring.floor import Floor
+from hectocar.scoring.floor import Floor, mix_prior
 from hectocar.scoring.metrics import log_softmax
 from hectocar.scoring.neighbours import NeighbourModel
 
@@ -32,15 +32,15 @@ _MIN_PROB = 1e-12
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is known about N photographs besides what the networks say."""
+class Answer:
+    """What is said about N photographs: by one network, by one of each model, or by the mean of several."""
 
-    neighbour_probs: NDArray[np.float64]
-    """(N, G) votes of the neighbours, averaged over the models."""
+    sources: tuple[NDArray[Any], ...]
+    """(N, G) log probabilities, one table per model and view."""
+    votes: NDArray[np.float64]
+    """(N, G) of the neighbours."""
     closeness: NDArray[np.float64]
-    """(N, 4) ``measure_closeness`` of all neighbours and of those that the network has not seen, averaged over the models."""
-    looks: NDArray[np.float32]
-    """(N, K)."""
+    """(N, 4) ``measure_closeness`` of all neighbours and of those that the network has not seen."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,22 @@ class Expected:
     """Standard error."""
     shifted: float | None
     shifted_error: float | None
+    num_suspects: int = 0
+    """Photographs among them whose label or content an audit doubts."""
+    clean_trusted: float | None = None
+    """Without the suspects; None where there are none."""
+    clean_trusted_error: float | None = None
+    shifted_trusted: float | None = None
+    shifted_trusted_error: float | None = None
 
     def describe(self) -> tuple[str, str]:
         """Clean and shifted with their errors, for the screen."""
-        shifted = "-" if self.shifted is None else f"{self.shifted:.4f} ± {self.shifted_error:.4f}"
-        return f"{self.clean:.4f} ± {self.clean_error:.4f}", shifted
+        return _figure(self.clean, self.clean_error), _figure(self.shifted, self.shifted_error)
+
+    def describe_trusted(self) -> tuple[str, str]:
+        """The same without the suspects."""
+        clean = _figure(self.clean_trusted, self.clean_trusted_error)
+        return clean, _figure(self.shifted_trusted, self.shifted_trusted_error)
 
 
 @dataclass(frozen=True)
@@ -67,37 +78,70 @@ class Level:
     cost: float
     """Work of a photograph, in plain views of one network."""
     expected: Expected
-    blend: Blend
-    temperature: Temperature
+    blend: Blend | None
+    """None is the plain mean of the models, in the one view that such a level has."""
+    temperature: Temperature | None
     temperature_looks: tuple[int, ...]
     """Columns of the looks that the temperature follows."""
     mix: Blend | None
     """Networks and neighbours."""
     mix_temperature: Temperature | None
     vector: VectorScaling | None
-    floor_temperature: Temperature
+    floor_temperature: Temperature | None
     """By doubts. Fitted together with the floor: without it, wrong labels and odd photographs make it too hot."""
-    floor: Floor
+    floor: Floor | None
 
-    def apply(self, sources: Sequence[NDArray[Any]], known: Known, prior_G: ArrayLike, brightness: float) -> Floats:
+    @property
+    def asks_neighbours(self) -> bool:
+        """Whether votes or closeness matter to the answer."""
+        return self.mix is not None or self.floor is not None
+
+    def apply(
+        self, answers: Sequence[Sequence[Answer]], looks_NK: NDArray[Any], prior_G: ArrayLike, brightness: float
+    ) -> Floats:
         """(N, G) probabilities; rows sum to 1.
 
+        The answer is that of the folds' mean. How doubtful a photograph is, each fold says by itself, as it was fitted on one
+        network per photograph: a mean of networks has views that agree more than those of any. The prior's share is the
+        mean of their shares, the temperature the geometric mean of theirs: on average what was fitted.
+
         Args:
-            sources: Of this level's views, (N, G) each.
-            known: Neighbours and looks.
+            answers: By model and fold, in this level's views.
+            looks_NK: What the photographs look like.
             prior_G: Share of each class in training.
             brightness: Mean luma of the training photographs.
         """
-        looks = known.looks[:, list(self.temperature_looks)] if self.temperature_looks else None
-        log_probs = self.temperature.apply(self.blend.apply(sources), looks)
-        if self.mix is not None and self.mix_temperature is not None:
-            mixed = self.mix.apply([log_probs, np.log(np.maximum(known.neighbour_probs, _MIN_PROB))])
-            log_probs = self.mix_temperature.apply(mixed)
-        if self.vector is not None:
-            log_probs = self.vector.apply(log_probs)
-        log_probs = self.floor_temperature.apply(log_probs, doubt_features(log_probs, sources, known, brightness))
-        doubts = doubt_features(log_probs, sources, known, brightness)
-        return self.floor.apply(np.exp(log_probs), doubts, np.asarray(prior_G, dtype=np.float64))
+        log_probs = self._answer(join_models([average_answers(folds) for folds in answers]), looks_NK)
+        if self.floor is None or self.floor_temperature is None:
+            return np.exp(log_probs)
+        verdicts = [self._doubt(answer, looks_NK, brightness) for answer in pair_folds(answers)]
+        log_temperature_N = np.mean([np.log(temperature_N) for temperature_N, _ in verdicts], axis=0)
+        share_N = np.mean([share_N for _, share_N in verdicts], axis=0)
+        log_probs = log_softmax(log_probs / np.exp(log_temperature_N)[:, None])
+        return mix_prior(np.exp(log_probs), share_N, prior_G)
+
+    def _doubt(self, answer: Answer, looks_NK: NDArray[Any], brightness: float) -> tuple[Floats, Floats]:
+        """(N,) temperature and (N,) share of the prior that one network of each model asks for."""
+        assert self.floor is not None
+        assert self.floor_temperature is not None
+        log_probs = self._answer(answer, looks_NK)
+        before = doubt_features(log_probs, answer, looks_NK, brightness)
+        temperature_N = self.floor_temperature.temperatures(before, len(before))
+        after = doubt_features(log_softmax(log_probs / temperature_N[:, None]), answer, looks_NK, brightness)
+        return temperature_N, self.floor.shares(after)
+
+    def _answer(self, answer: Answer, looks_NK: NDArray[Any]) -> Floats:
+        """(N, G) log probabilities before the floor and its temperature."""
+        log_probs = arithmetic_mean(answer.sources) if self.blend is None else self.blend.apply(answer.sources)
+        if self.temperature is not None:
+            log_probs = self.temperature.apply(
+                log_probs, looks_NK[:, list(self.temperature_looks)] if self.temperature_looks else None
+            )
+        if self.mix is not None:
+            log_probs = self.mix.apply([log_probs, safe_log(answer.votes)])
+        if self.mix_temperature is not None:
+            log_probs = self.mix_temperature.apply(log_probs)
+        return log_probs if self.vector is None else self.vector.apply(log_probs)
 
     def to_json(self) -> dict[str, Any]:
         parts = {name: getattr(self, name) for name in _PARTS}
@@ -117,10 +161,10 @@ class Level:
                 name: None if data[name] is None else kind.from_json(data[name]) for name, kind in _PARTS.items()
             }
             figures: dict[str, Any] = {name: _number(data["expected"][name]) for name in Expected.__dataclass_fields__}
-            if any(parts[name] is None for name in ("blend", "temperature", "floor_temperature", "floor")):
-                raise ValueError("blend, temperature, floor_temperature and floor are needed")
+            figures["num_suspects"] = int(data["expected"]["num_suspects"])
             looks = tuple(int(column) for column in data["temperature_looks"])
-            if len(looks) != len(parts["temperature"].slopes) or not all(0 <= column < NUM_LOOKS for column in looks):
+            slopes = () if parts["temperature"] is None else parts["temperature"].slopes
+            if len(looks) != len(slopes) or not all(0 <= column < NUM_LOOKS for column in looks):
                 raise ValueError(f"temperature_looks is {list(looks)}; allowed: a column of the looks for each slope")
             expected = Expected(**figures)
             views, cost = tuple(map(str, data["views"])), float(data["cost"])
@@ -162,7 +206,9 @@ class Finish:
         if not self.levels or counts != sorted(set(counts)) or counts[0] < 1:
             raise ArtifactError(f"{where}: finish: levels have {counts} views; allowed: one level or more, rising from 1 view")
         for level in self.levels:
-            if len(level.blend.weights) != num_models * len(level.views):
+            if level.blend is None and len(level.views) != 1:
+                raise ArtifactError(f"{where}: finish: a level has {len(level.views)} views and no blend; allowed: 1 view")
+            if level.blend is not None and len(level.blend.weights) != num_models * len(level.views):
                 raise ArtifactError(
                     f"{where}: finish: a level has {len(level.blend.weights)} weights; allowed: {num_models} models x "
                     f"{len(level.views)} views"
@@ -171,6 +217,7 @@ class Finish:
                 raise ArtifactError(f"{where}: finish: {len(level.vector.bias)} biases; allowed: {num_classes}, one a class")
             if (level.mix is None) != (level.mix_temperature is None) or (level.mix and len(level.mix.weights) != 2):
                 raise ArtifactError(f"{where}: finish: neighbours are mixed in by two weights and a temperature, or not at all")
+            _check_floor(level, where)
         if not 0.0 <= self.brightness <= 255.0:
             raise ArtifactError(f"{where}: finish: brightness is {self.brightness}; allowed: 0 to 255")
 
@@ -188,25 +235,62 @@ class Finish:
             raise ArtifactError(f"finish: damaged ({type(error).__name__}: {error})") from error
 
 
-def doubt_features(
-    log_probs_NG: ArrayLike, sources: Sequence[NDArray[Any]], known: Known, brightness: float
-) -> NDArray[np.float64]:
-    """(N, 10) signs that a photograph is unlike any seen, see ``DOUBT_NAMES``."""
+def _check_floor(level: Level, where: str) -> None:
+    if (level.floor is None) != (level.floor_temperature is None):
+        raise ArtifactError(f"{where}: finish: a floor has a temperature of its own, and none stands without the other")
+    for part in (level.floor, level.floor_temperature):
+        if part is not None and len(part.slopes) != len(DOUBT_NAMES):
+            raise ArtifactError(f"{where}: finish: the floor follows {len(part.slopes)} doubts; allowed: {len(DOUBT_NAMES)}")
+
+
+def average_answers(folds: Sequence[Answer]) -> Answer:
+    """The mean of the networks of one model."""
+    return Answer(
+        tuple(average_folds(tables) for tables in zip(*(answer.sources for answer in folds), strict=True)),
+        np.mean([answer.votes for answer in folds], axis=0),
+        np.mean([answer.closeness for answer in folds], axis=0),
+    )
+
+
+def join_models(answers: Sequence[Answer]) -> Answer:
+    """One answer of each model, as one: that is what is fitted."""
+    return Answer(
+        tuple(table for answer in answers for table in answer.sources),
+        np.mean([answer.votes for answer in answers], axis=0),
+        np.mean([answer.closeness for answer in answers], axis=0),
+    )
+
+
+def pair_folds(answers: Sequence[Sequence[Answer]]) -> list[Answer]:
+    """One network of each model at a time, as a photograph out of fold has them; a model of fewer folds begins again."""
+    count = max(len(folds) for folds in answers)
+    return [join_models([folds[number % len(folds)] for folds in answers]) for number in range(count)]
+
+
+def doubt_features(log_probs_NG: ArrayLike, answer: Answer, looks_NK: NDArray[Any], brightness: float) -> Floats:
+    """(N, 10) signs that a photograph is unlike any seen, see ``DOUBT_NAMES``.
+
+    Args:
+        log_probs_NG: The chain so far.
+        answer: Of one network of each model: the sources of a mean of folds disagree less.
+        looks_NK: What the photographs look like.
+        brightness: Mean luma of the training photographs.
+    """
     log_probs = np.asarray(log_probs_NG, dtype=np.float64)
     rows, best = np.arange(len(log_probs)), log_probs.argmax(axis=1)
     own, mean_NG, entropy_N = np.zeros(len(rows)), np.zeros_like(log_probs), np.zeros(len(rows))
-    for source in sources:
+    for source in answer.sources:
         probs = np.exp(np.asarray(source, dtype=np.float64))
-        own += probs[rows, best] / len(sources)
-        mean_NG += probs / len(sources)
-        entropy_N += _entropy(probs) / len(sources)
-    looks = known.looks.astype(np.float64)
+        own += probs[rows, best] / len(answer.sources)
+        mean_NG += probs / len(answer.sources)
+        entropy_N += _entropy(probs) / len(answer.sources)
+    looks = looks_NK.astype(np.float64)
     columns = [
         _log_odds(np.exp(log_probs[rows, best])),
         _log_odds(own),
         _entropy(np.exp(log_probs)),
         _entropy(mean_NG) - entropy_N,
-        *known.closeness.T,
+        *answer.closeness.T,
         np.abs(looks[:, 0] - brightness),
         np.log(np.maximum(looks[:, 1], 1e-3)),
     ]
@@ -247,6 +331,26 @@ def average_folds(log_probs: Sequence[NDArray[Any]]) -> Floats:
     if len(log_probs) == 1:
         return np.asarray(log_probs[0], dtype=np.float64)
     return log_softmax(np.mean([np.asarray(part, dtype=np.float64) for part in log_probs], axis=0))
+
+
+def arithmetic_mean(log_probs: Sequence[NDArray[Any]]) -> Floats:
+    """Log of the mean of the probabilities."""
+    if len(log_probs) == 1:
+        return np.asarray(log_probs[0], dtype=np.float64)
+    mean = np.exp(np.asarray(log_probs[0], dtype=np.float64))
+    for table in log_probs[1:]:
+        mean += np.exp(np.asarray(table, dtype=np.float64))
+    return safe_log(mean / len(log_probs))
+
+
+def safe_log(probs: NDArray[Any]) -> Floats:
+    """Logarithm of probabilities, finite at 0."""
+    result: Floats = np.log(np.maximum(np.asarray(probs, dtype=np.float64), _MIN_PROB))
+    return result
+
+
+def _figure(value: float | None, error: float | None) -> str:
+    return "-" if value is None else f"{value:.4f} ± {error:.4f}"
 
 
 def _number(value: Any) -> float | None:

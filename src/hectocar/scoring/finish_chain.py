@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hectocar.progress import Progress
-from hectocar.scoring.blend import Blend
-from hectocar.scoring.calibrate import fit_temperature
-from hectocar.scoring.finish import Expected, Finish, Level
-from hectocar.scoring.finish_evidence import Evidence, Gain, LinkRow, State, arithmetic_mean, measure_gain, thin_rows
-from hectocar.scoring.finish_fit import ChainFit, ChainFitter, Choice
-from hectocar.scoring.metrics import cross_entropy_per_row, standard_error
+from hectocar.scoring.finish import Expected, Finish, Level, arithmetic_mean
+from hectocar.scoring.finish_evidence import Evidence, Gain, LinkRow, State, measure_gain
+from hectocar.scoring.finish_fit import ChainFit, ChainFitter, Choice, Insurance, pays
+from hectocar.scoring.finish_floor import FloorFitter, FloorPair
+from hectocar.scoring.finish_views import ViewChoice, ViewRow, table_places, view_rows
+from hectocar.scoring.metrics import standard_error
 from hectocar.scoring.reliability import (
     DecileRow,
     Reliability,
@@ -25,28 +25,9 @@ from hectocar.scoring.reliability import (
     loss_by_decile,
 )
 
-POWERS = {"fitted arithmetic mean": 1.0, "fitted geometric mean": 0.0, "fitted power mean": None}
 LEVELS = (1, 2, 3, 5, 8)
 LOOKS = {"temperature by brightness": (0,), "temperature by sharpness": (1,), "temperature by both": (0, 1)}
-_ORDER_ROWS = 4000
 Link = Callable[[list[State]], tuple[list[Any], list[State]]]
-_MIN_GAIN = 5e-4
-"""A view that lowers the loss of the mean by a smaller share than this ends the list."""
-
-
-@dataclass(frozen=True)
-class ViewRow:
-    """One view: what it costs, what it can do alone, and what it adds to the plain one."""
-
-    name: str
-    cost: float
-    """Work in plain views."""
-    alone: dict[str, float]
-    """Log loss by condition, nothing fitted."""
-    with_plain: dict[str, Gain]
-    """Geometric mean with the plain view, minus the plain view alone."""
-    weight: float
-    """In the largest level, summed over the models."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +53,12 @@ class FinishReport:
     blends: list[LinkRow]
     views: list[ViewRow]
     calibration: dict[str, Calibration]
-    foreign_cost: dict[str, float]
-    """Nested cost of each kind of unusable photograph, in losses of the prior."""
+    insurance: Insurance
+    """What the floor brings where some photographs are unusable, and what each unseen kind costs with it."""
     foreign_cost_before: dict[str, float]
-    """The same without the floor."""
+    """What each kind costs without the floor, in losses of the prior."""
     total: dict[str, Gain]
-    """By condition: the whole chain against the plain mean."""
+    """By condition: the whole chain against one network in the plain view."""
     nested: NDArray[np.float32]
     """(N, G) log probabilities by parts of the chain that were not fitted on the row."""
 
@@ -88,7 +69,7 @@ def fit_finish(
     *,
     views: Sequence[str],
     costs: Sequence[float],
-    order: Sequence[int],
+    chosen: ViewChoice,
     num_models: int,
     prior_G: NDArray[np.float64],
     brightness: float,
@@ -101,31 +82,25 @@ def fit_finish(
         foreign: Of photographs made unusable.
         views: Names of the candidates; the first is the plain one.
         costs: Work of each, in plain views.
-        order: Places of the views worth taking, best first, see ``order_views``.
+        chosen: See ``choose_views``.
         num_models: R.
         prior_G: Share of each class in training.
         brightness: Mean luma of the training photographs.
         progress: Receives a bar.
     """
-    progress.start("fitting the finish", len(LEVELS) + 2)
-    fitter = ChainFitter(evidence.take(_places(order, num_models, len(views))),
-                         foreign.take(_places(order, num_models, len(views))), prior_G, num_models, brightness)  # fmt: skip
-    plain = _places([0], num_models, len(views))
-    blends, best = compare_blends(fitter, evidence.take(plain), foreign.take(plain))
-    weights = np.reshape(best.weights, (num_models, -1)).sum(axis=0)
-    order = [view for place, view in enumerate(order) if place == 0 or weights[place] > 0.0]  # the first view embeds
+    order = chosen.order
     counts = sorted({count for count in LEVELS if count < len(order)} | {len(order)})
-    power = POWERS[next(row.name for row in blends if row.kept)]
-    progress.advance(1)
-    chosen = Choice(power=power)
+    progress.start("fitting the finish", len(counts))
+    plain = table_places([0], num_models, len(views))
+    choice = Choice(power=chosen.power, views=chosen.kept)
     levels: list[Level] = []
     for count in reversed(counts):
-        places = _places(order[:count], num_models, len(views))
+        places = table_places(order[:count], num_models, len(views))
         part = ChainFitter(evidence.take(places), foreign.take(places), prior_G, num_models, brightness)
         names, cost = tuple(views[view] for view in order[:count]), sum(costs[view] for view in order[:count])
-        fit = fit_chain(part, evidence.take(plain), foreign.take(plain), names, cost, chosen)
+        fit = fit_chain(part, evidence.take(plain), foreign.take(plain), names, cost, choice)
         if count == counts[-1]:
-            full, chosen = fit, fit.choice
+            full, choice = fit, fit.choice
         levels.insert(0, fit.level)
         progress.advance(1)
     finish = Finish(tuple(levels), full.neighbours, brightness)
@@ -133,66 +108,14 @@ def fit_finish(
         finish=finish,
         parts=evidence.parts,
         chain=full.rows,
-        blends=blends,
-        views=_view_rows(evidence, views, costs, num_models, finish.levels[-1]),
+        blends=chosen.blends,
+        views=view_rows(evidence, views, costs, num_models, finish.levels[-1]),
         calibration=_calibrate(evidence, arithmetic_mean(evidence.take(plain).log_probs), full.nested_NG),
-        foreign_cost=full.foreign_cost,
+        insurance=full.insurance,
         foreign_cost_before=full.foreign_cost_before,
         total=full.total,
         nested=full.nested_NG,
     )
-
-
-def order_views(evidence: Evidence, num_views: int, num_models: int, firsts: Sequence[int]) -> list[int]:
-    """Forward selection: each next view lowers the loss of the calibrated uniform geometric mean the most.
-
-    Args:
-        evidence: With all views.
-        num_views: V.
-        num_models: R.
-        firsts: Views that may come first: every level has that one, and neighbours are looked for in its space.
-    """
-    rows = thin_rows(np.arange(len(evidence.label_N)), _ORDER_ROWS)
-    label_N = evidence.label_N[rows]
-    means = [
-        np.mean([evidence.log_probs[model * num_views + view][rows] for model in range(num_models)], axis=0, dtype=np.float64)
-        for view in range(num_views)
-    ]
-
-    def judge(total: NDArray[np.float64], count: int) -> float:
-        log_probs = fit_temperature(total / count, label_N).apply(total / count)
-        return float(-log_probs[np.arange(len(rows)), label_N].mean())
-
-    order: list[int] = []
-    total, best = np.zeros_like(means[0]), np.inf
-    while len(order) < num_views:
-        open_views = [view for view in (range(num_views) if order else firsts) if view not in order]
-        losses = {view: judge(total + means[view], len(order) + 1) for view in open_views}
-        view = min(losses, key=lambda place: (losses[place], place))
-        if losses[view] > best * (1.0 - _MIN_GAIN):
-            break
-        order.append(view)
-        total, best = total + means[view], losses[view]
-    return order
-
-
-def compare_blends(fitter: ChainFitter, plain: Evidence, foreign_plain: Evidence) -> tuple[list[LinkRow], Blend]:
-    """Ways to blend the same views, each followed by a temperature; and the best, fitted on everything."""
-    start = fitter.start(plain.log_probs, foreign_plain.log_probs)
-    rows, losses, fitted = [], {}, {}
-    _, greedy = fitter.set_temperature(fitter.blend_greedily(start)[1])
-    before = fitter.losses(greedy)[0]
-    rows.append(fitter.describe("greedy selection", greedy, None))
-    uniform = fitter.start(fitter.evidence.log_probs, fitter.foreign.log_probs)
-    rows.append(fitter.describe("uniform arithmetic mean", fitter.set_temperature(uniform)[1], before, kept=False))
-    for name, power in POWERS.items():
-        models, blended = fitter.blend_views(start, power)
-        _, states = fitter.set_temperature(blended)
-        fitted[name] = models[-1]
-        losses[name] = float(fitter.losses(states)[0].mean())
-        rows.append(fitter.describe(name, states, before, kept=False))
-    best = min(losses, key=lambda name: losses[name])
-    return [_kept(row, row.name == best) for row in rows], fitted[best]
 
 
 def fit_chain(
@@ -200,11 +123,13 @@ def fit_chain(
 ) -> ChainFit:
     """Fits the links one after another; those that are not decided stay where they pay."""
     start = fitter.start(plain.log_probs, foreign_plain.log_probs)
-    rows = [fitter.describe("plain mean of fold probabilities", start, None)]
-    blends, states = fitter.blend_views(start, choice.power)
-    rows.append(fitter.describe("views, fitted weights", states, fitter.losses(start)[0]))
-    temperatures, states, looks_rows = _fit_temperature(fitter, states, choice.looks)
-    rows += looks_rows
+    rows = [fitter.describe(start_name(fitter.num_models), start, None)]
+    blends, states, row = _try(
+        fitter, "views, fitted weights", lambda before: fitter.blend_views(before, choice.power), start, choice.views
+    )
+    rows.append(row)
+    temperatures, looks, states, more = _fit_temperature(fitter, states, choice)
+    rows += more
     mixes, states, row = _try(
         fitter, "neighbours", lambda before: fitter.mix_neighbours(before, choice), states, choice.neighbours
     )
@@ -213,46 +138,43 @@ def fit_chain(
         fitter, "vector scaling", lambda before: fitter.scale_classes(before, choice.shrinkage), states, choice.vector
     )
     rows.append(row)
-    neighbours = mixes[-1][0] if mixes else fitter.fit_votes(np.arange(len(fitter.evidence.label_N)))
-    before, no_floor = fitter.losses(states)[0], states[-1]
-    floors, states = fitter.lay_floor(states, choice.foreign_share)
-    rows.append(fitter.describe("floor, and temperature under it", states, before))
+    no_floor = states[-1]
+    floors, states, row, insurance = _lay_floor(fitter, states, choice)
+    rows.append(row)
     nested, base = fitter.losses(states)[0], fitter.losses(start)[0]
-    kept = {row.name for row in rows if row.kept}
-    looks = choice.looks
-    if looks is None:
-        looks = next((places for name, places in LOOKS.items() if name in kept), ())
-    foreign_share, temperature, floor = floors[-1]
     level = Level(
         views=views,
         cost=cost,
         expected=_expect(fitter.evidence, nested),
-        blend=blends[-1],
-        temperature=temperatures[-1],
+        blend=blends[-1] if blends else None,
+        temperature=temperatures[-1] if temperatures else None,
         temperature_looks=looks,
         mix=mixes[-1][1] if mixes else None,
         mix_temperature=mixes[-1][2] if mixes else None,
         vector=vectors[-1][1] if vectors else None,
-        floor_temperature=temperature,
-        floor=floor,
+        floor_temperature=floors[-1][0] if floors else None,
+        floor=floors[-1][1] if floors else None,
     )
     return ChainFit(
         level=level,
         rows=rows,
         nested_NG=fitter.nested_table(states),
-        neighbours=neighbours,
+        neighbours=mixes[-1][0] if mixes else fitter.fit_votes(np.arange(len(fitter.evidence.label_N))),
         choice=Choice(
             power=choice.power,
+            views=bool(blends),
+            temperature=bool(temperatures),
             looks=looks,
             neighbours=bool(mixes),
             mix_power=mixes[-1][1].power if mixes else None,
             vector=bool(vectors),
             shrinkage=vectors[-1][0] if vectors else None,
-            foreign_share=foreign_share,
+            foreign_share=insurance.share,
+            floor=bool(floors),
             vote_models=tuple(model for model, _, _ in mixes) or None,
         ),
-        foreign_cost=fitter.foreign_costs(no_floor, foreign_share) if choice.foreign_share is None else {},
-        foreign_cost_before=fitter.costs_by_kind(no_floor.foreign),
+        insurance=insurance,
+        foreign_cost_before=FloorFitter(fitter).by_kind(FloorFitter(fitter).costs(no_floor)),
         total={
             part: measure_gain(nested, base, fitter.evidence.part_N == place)
             for place, part in enumerate(fitter.evidence.parts)
@@ -260,21 +182,47 @@ def fit_chain(
     )
 
 
+def start_name(num_models: int) -> str:
+    """What the chain starts from: out of fold, each photograph has one network of each run."""
+    return "one network, plain view" if num_models == 1 else f"one network of each of {num_models} runs, plain view"
+
+
 def _fit_temperature(
-    fitter: ChainFitter, states: list[State], looks: tuple[int, ...] | None
-) -> tuple[list[Any], list[State], list[LinkRow]]:
-    before = fitter.losses(states)[0]
-    models, after = fitter.set_temperature(states, looks or ())
-    if looks is not None:
-        return models, after, [fitter.describe("temperature", after, before)]
-    rows = [fitter.describe("temperature", after, before)]
-    constant = fitter.losses(after)[0]
+    fitter: ChainFitter, states: list[State], choice: Choice
+) -> tuple[list[Any], tuple[int, ...], list[State], list[LinkRow]]:
+    """One temperature, then those by looks, each against the best so far."""
+    if choice.looks is not None:
+        columns = choice.looks
+        models, states, row = _try(
+            fitter, "temperature", lambda before: fitter.set_temperature(before, columns), states, choice.temperature
+        )
+        return models, columns, states, [row]
+    models, best, row = _try(fitter, "temperature", fitter.set_temperature, states, choice.temperature)
+    before = fitter.losses(best)[0]
     found = {name: fitter.set_temperature(states, columns) for name, columns in LOOKS.items()}
-    best = min(found, key=lambda name: float(fitter.losses(found[name][1])[0].mean()))
-    pays = fitter.pays(found[best][1], after)
-    for name, (_, tried) in found.items():
-        rows.append(fitter.describe(name, tried, constant, kept=pays and name == best))
-    return (*found[best], rows) if pays else (models, after, rows)
+    chosen = min(found, key=lambda name: float(fitter.losses(found[name][1])[0].mean()))
+    better = fitter.pays(found[chosen][1], best)
+    rows = [fitter.describe(name, tried, before, kept=better and name == chosen) for name, (_, tried) in found.items()]
+    if better:
+        return found[chosen][0], LOOKS[chosen], found[chosen][1], [row, *rows]
+    return models, (), best, [row, *rows]
+
+
+def _lay_floor(
+    fitter: ChainFitter, states: list[State], choice: Choice
+) -> tuple[list[FloorPair], list[State], LinkRow, Insurance]:
+    """The floor, for the share that is decided or else chosen; it stays where it pays in the mix that it is fitted for."""
+    floor, name, before = FloorFitter(fitter), "floor, and temperature under it", fitter.losses(states)[0]
+    share, unseen_U = (choice.foreign_share, None) if choice.foreign_share else floor.choose_share(states[-1])
+    assert share is not None
+    if choice.floor is False:
+        insurance = Insurance(share, Gain(0.0, 0.0), {})
+        return [], states, fitter.describe(name, states, before, kept=False), insurance
+    floors, after = floor.lay(states, share)
+    insurance = Insurance(share, Gain(0.0, 0.0), {}) if unseen_U is None else floor.insure(after, states, share, unseen_U)
+    kept = choice.floor or pays(insurance.gain)
+    row = fitter.describe(name, after, before, kept=kept)
+    return (floors, after, row, insurance) if kept else ([], states, row, insurance)
 
 
 def _try(
@@ -290,39 +238,36 @@ def _try(
 
 
 def _expect(evidence: Evidence, nested_N: NDArray[np.float64]) -> Expected:
-    by_part = {part: nested_N[evidence.part_N == place] for place, part in enumerate(evidence.parts)}
-    figures = [(float(loss.mean()), standard_error(loss)) for loss in by_part.values()]
-    shifted = figures[1] if len(figures) > 1 else (None, None)
-    return Expected(*figures[0], *shifted)
+    """With all photographs, and without those that an audit doubts."""
+
+    def measure(place: int, rows_N: NDArray[np.bool_]) -> tuple[float, float] | tuple[None, None]:
+        loss = nested_N[(evidence.part_N == place) & rows_N]
+        return (float(loss.mean()), standard_error(loss)) if len(loss) > 1 else (None, None)
+
+    everyone = np.ones(len(nested_N), dtype=np.bool_)
+    suspect_N = ~everyone if evidence.suspect_N is None else evidence.suspect_N
+    trusted_N = everyone & ~suspect_N if suspect_N.any() else ~everyone
+    (clean, clean_error), (shifted, shifted_error) = measure(0, everyone), measure(1, everyone)
+    (clean_trusted, clean_trusted_error), (shifted_trusted, shifted_trusted_error) = (
+        measure(0, trusted_N),
+        measure(1, trusted_N),
+    )
+    assert clean is not None
+    assert clean_error is not None
+    return Expected(
+        clean=clean,
+        clean_error=clean_error,
+        shifted=shifted,
+        shifted_error=shifted_error,
+        num_suspects=len(np.unique(evidence.photo_N[suspect_N])),
+        clean_trusted=clean_trusted,
+        clean_trusted_error=clean_trusted_error,
+        shifted_trusted=shifted_trusted,
+        shifted_trusted_error=shifted_trusted_error,
+    )
 
 
-def _view_rows(
-    evidence: Evidence, views: Sequence[str], costs: Sequence[float], num_models: int, level: Level
-) -> list[ViewRow]:
-    label_N = evidence.label_N
-    weights = np.reshape(level.blend.weights, (num_models, -1)).sum(axis=0)
-    weight_of = dict(zip(level.views, weights.tolist(), strict=True))
-
-    def own(view: int) -> NDArray[np.float64]:
-        tables = [evidence.log_probs[model * len(views) + view] for model in range(num_models)]
-        mean: NDArray[np.float64] = np.mean(tables, axis=0, dtype=np.float64)
-        return mean
-
-    plain = own(0)
-    plain_N = cross_entropy_per_row(plain, label_N)
-    rows = []
-    for view, name in enumerate(views):
-        mean = own(view)
-        alone_N, pair_N = cross_entropy_per_row(mean, label_N), cross_entropy_per_row((plain + mean) / 2.0, label_N)
-        alone, pair = {}, {}
-        for place, part in enumerate(evidence.parts):
-            here = evidence.part_N == place
-            alone[part], pair[part] = float(alone_N[here].mean()), measure_gain(pair_N, plain_N, here)
-        rows.append(ViewRow(name, costs[view], alone, pair, weight_of.get(name, 0.0)))
-    return rows
-
-
-def _calibrate(evidence: Evidence, before_NG: NDArray[np.float32], after_NG: NDArray[np.float32]) -> dict[str, Calibration]:
+def _calibrate(evidence: Evidence, before_NG: NDArray[Any], after_NG: NDArray[np.float32]) -> dict[str, Calibration]:
     result = {}
     for place, part in enumerate(evidence.parts):
         rows = np.flatnonzero(evidence.part_N == place)
@@ -337,11 +282,3 @@ def _calibrate(evidence: Evidence, before_NG: NDArray[np.float32], after_NG: NDA
             loss_by_decile(losses[1], brightness_N, min(10, len(rows) // 2)),
         )
     return result
-
-
-def _places(order: Sequence[int], num_models: int, num_views: int) -> list[int]:
-    return [model * num_views + view for model in range(num_models) for view in order]
-
-
-def _kept(row: LinkRow, kept: bool) -> LinkRow:
-    return LinkRow(row.name, row.nested, row.in_sample, row.gains, kept)

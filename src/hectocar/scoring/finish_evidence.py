@@ -16,7 +16,6 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 MAX_FIT_ROWS = 4000
 """Rows that a few dozen weights are fitted on: of a blend, of a floor. More rows take an hour and change little."""
-MIN_PROB = 1e-12
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,8 @@ class Evidence:
     """Place in ``parts``."""
     parts: tuple[str, ...]
     """Conditions, or kinds of unusable photographs."""
+    suspect_N: NDArray[np.bool_] | None = None
+    """Photographs whose label or content an audit doubts; None means none."""
 
     def take(self, sources: Sequence[int]) -> "Evidence":
         """With some of the tables only."""
@@ -82,16 +83,6 @@ class State:
     foreign_train: Ints
 
 
-def arithmetic_mean(log_probs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-    """Log of the mean of the probabilities."""
-    if len(log_probs) == 1:
-        return log_probs[0].astype(np.float32)
-    mean = np.exp(log_probs[0].astype(np.float64))
-    for table in log_probs[1:]:
-        mean += np.exp(table.astype(np.float64))
-    return safe_log(mean / len(log_probs)).astype(np.float32)
-
-
 def measure_gain(loss_N: Floats, before_N: Floats, rows: NDArray[np.bool_]) -> Gain:
     """Of some rows, by a paired bootstrap."""
     difference = paired_bootstrap(loss_N[rows], before_N[rows], num_resamples=2000)
@@ -111,15 +102,10 @@ def take_rows(evidence: Evidence, rows: Ints) -> Evidence:
         fold_N=evidence.fold_N[rows],
         photo_N=evidence.photo_N[rows],
         part_N=evidence.part_N[rows],
+        suspect_N=None if evidence.suspect_N is None else evidence.suspect_N[rows],
     )
 
 
 def thin_rows(rows: Ints, most: int = MAX_FIT_ROWS) -> Ints:
     """At most so many of the rows, evenly spread."""
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
-
-
-def safe_log(probs: NDArray[Any]) -> Floats:
-    """Logarithm of probabilities, finite at 0."""
-    result: Floats = np.log(np.maximum(np.asarray(probs, dtype=np.float64), MIN_PROB))
-    return result

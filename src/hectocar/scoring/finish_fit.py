@@ -1,9 +1,9 @@
 """Fits the finish on out-of-fold answers, link by link, and estimates each link on folds that it was not fitted on.
 
 Every link is fitted once per outer fold on the other folds (the nested estimate) and once on all (what is delivered, and the
-in-sample estimate). A link stays where its nested gain is more than its standard error. Photographs seen in two conditions
-count as one in every standard error.
-Shapes: N rows (a photograph under a condition), U unusable rows, G trained classes, R models, V views.
+in-sample estimate). A link stays where its nested gain is more than its standard error, see ``pays``. Photographs seen in two
+conditions count as one in every standard error. The floor is in finish_floor.py.
+Shapes: N rows (a photograph under a condition), U unusable rows, G trained classes, R models, V views, P photographs.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,38 +15,30 @@ from numpy.typing import NDArray
 
 from hectocar.scoring.blend import Blend, fit_blend, select_greedily
 from hectocar.scoring.calibrate import Temperature, VectorScaling, choose_shrinkage, fit_temperature, fit_vector_scaling
-from hectocar.scoring.finish import Known, Level, doubt_features, measure_closeness
-from hectocar.scoring.finish_evidence import (
-    Evidence,
-    Floats,
-    Gain,
-    Ints,
-    LinkRow,
-    State,
-    arithmetic_mean,
-    measure_gain,
-    safe_log,
-    take_rows,
-    thin_rows,
-)
-from hectocar.scoring.floor import Floor, fit_floor, fit_temperature_under, foreign_cost_per_row
-from hectocar.scoring.metrics import log_softmax
+from hectocar.scoring.finish import Level, arithmetic_mean, safe_log
+from hectocar.scoring.finish_evidence import Evidence, Floats, Gain, Ints, LinkRow, State, measure_gain, take_rows, thin_rows
+from hectocar.scoring.metrics import standard_error
 from hectocar.scoring.neighbours import NeighbourModel, fit_neighbours
 
 SHRINKAGES = (10.0, 30.0, 100.0, 300.0)
 SHRINKAGE_ROWS = 4000
 """The penalty is by row, so what suits a part of the rows suits them all."""
 KS = (5, 10, 20, 50, 100)
-FOREIGN_SHARES = (0.003, 0.01, 0.03, 0.1)
-"""Shares of unusable photographs that the floor is fitted for: the smallest that keeps each kind affordable is taken."""
-AFFORDABLE = 1.42
-"""Cost of the worst kind, in losses of the prior, that the fit aims at; the promise is 1.5."""
-FLOOR_ROUNDS = 2
-"""Floor and temperature are fitted in turn; a third round changes the loss by less than 1e-4."""
-
-
+_ROUNDING = 1e-6
+"""States are float32: a link that changes nothing may seem to gain 1e-9."""
 Fit = Callable[[State], Any]
 Apply = Callable[[Any, NDArray[np.float32], Evidence], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Insurance:
+    """A floor, judged by the loss that it is fitted for: a share of unusable photographs among the real ones."""
+
+    share: float
+    gain: Gain
+    """Of that loss: real photographs nested, each kind of unusable ones by a floor that has not seen it."""
+    unseen_cost: dict[str, float]
+    """Mean cost of each kind in losses of the prior, by a floor that has not seen it; empty where it was not estimated."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +52,12 @@ class ChainFit:
     neighbours: NeighbourModel
     choice: "Choice"
     """What smaller levels take over."""
-    foreign_cost: dict[str, float]
-    """Mean cost of each kind of unusable photograph, in losses of the prior, by a floor that has not seen the kind."""
+    insurance: Insurance
+    """What the floor brings where some photographs are unusable."""
     foreign_cost_before: dict[str, float]
-    """The same without a floor."""
+    """Mean cost of each kind of unusable photograph, in losses of the prior, without a floor."""
     total: dict[str, Gain]
-    """By condition: the whole chain against the plain mean."""
+    """By condition: the whole chain against its start."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +66,15 @@ class Choice:
 
     power: float | None
     """Of the mean over views; None fits it."""
+    views: bool | None = None
+    temperature: bool | None = None
     looks: tuple[int, ...] | None = None
     neighbours: bool | None = None
     mix_power: float | None = None
     vector: bool | None = None
     shrinkage: float | None = None
     foreign_share: float | None = None
+    floor: bool | None = None
     vote_models: tuple[NeighbourModel, ...] | None = None
     """One per state: they do not depend on the views."""
 
@@ -98,7 +93,7 @@ class ChainFitter:
 
     def start(self, log_probs: Sequence[NDArray[Any]], foreign: Sequence[NDArray[Any]]) -> list[State]:
         """States before the first link: one per outer fold, and one fitted and judged on everything."""
-        mean, mean_foreign = arithmetic_mean(log_probs), arithmetic_mean(foreign)
+        mean, mean_foreign = (arithmetic_mean(tables).astype(np.float32) for tables in (log_probs, foreign))
         fold_N, fold_U = self.evidence.fold_N, self.foreign.fold_N
         states = [
             State(
@@ -153,12 +148,16 @@ class ChainFitter:
     def _by_part(self, loss_N: Floats) -> dict[str, float]:
         return {part: float(loss_N[self.evidence.part_N == place].mean()) for place, part in enumerate(self.evidence.parts)}
 
-    def pays(self, states: list[State], before: list[State]) -> bool:
-        """Whether the nested gain over all conditions is more than its standard error, photograph by photograph."""
+    def change_per_photo(self, states: list[State], before: list[State]) -> Floats:
+        """(P,) nested loss minus that of the states before, averaged over the conditions of a photograph."""
         change = self.losses(states)[0] - self.losses(before)[0]
         _, place = np.unique(self.evidence.photo_N, return_inverse=True)
-        per_photo = np.bincount(place, weights=change) / np.bincount(place)
-        return bool(-per_photo.mean() > per_photo.std(ddof=1) / np.sqrt(len(per_photo)))
+        per_photo: Floats = np.bincount(place, weights=change) / np.bincount(place)
+        return per_photo
+
+    def pays(self, states: list[State], before: list[State]) -> bool:
+        """The one rule for every link: its nested gain is more than its standard error, photograph by photograph."""
+        return pays(estimate(self.change_per_photo(states, before)))
 
     def votes(self, model: NeighbourModel, evidence: Evidence) -> Floats:
         """(N, G) votes of the neighbours, averaged over the models."""
@@ -236,76 +235,12 @@ class ChainFitter:
 
         return self.advance(states, fit, lambda model, table, _: model[1].apply(table))
 
-    def lay_floor(self, states: list[State], foreign_share: float | None) -> tuple[list[Any], list[State]]:
-        """Mixes in the prior where a photograph is unlike those seen; models are (foreign share, temperature, floor)."""
 
-        # One share for all: else the nested estimate would be that of another floor than the one that is delivered.
-        share = foreign_share or self.fit_floor(states[-1], states[-1].foreign_train, None)[0]
+def estimate(change_P: Floats) -> Gain:
+    """Mean change of the loss of some photographs."""
+    return Gain(float(change_P.mean()), standard_error(change_P))
 
-        def fit(state: State) -> tuple[float, Temperature, Floor]:
-            return self.fit_floor(state, state.foreign_train, share)
 
-        def apply(fitted: Any, table: NDArray[np.float32], side: Evidence) -> NDArray[Any]:
-            _, temperature, floor = fitted
-            log_probs = temperature.apply(table, self._doubts(table, side))
-            return safe_log(floor.apply(np.exp(log_probs), self._doubts(log_probs, side), self.prior_G))
-
-        return self.advance(states, fit, apply)
-
-    def fit_floor(self, state: State, foreign_rows: Ints, foreign_share: float | None) -> tuple[float, Temperature, Floor]:
-        """Floor and temperature for a share of unusable photographs, or for the smallest that makes each kind affordable."""
-        side = take_rows(self.foreign, foreign_rows)
-        for share in FOREIGN_SHARES if foreign_share is None else (foreign_share,):
-            temperature, floor = self._fit_floor_for(state, foreign_rows, share)
-            foreign = state.foreign[foreign_rows]
-            log_probs = temperature.apply(foreign, self._doubts(foreign, side))
-            probs = floor.apply(np.exp(log_probs), self._doubts(log_probs, side), self.prior_G)
-            cost_U = foreign_cost_per_row(probs, self.prior_G) / self.prior_loss
-            if max(cost_U[side.part_N == part].mean() for part in np.unique(side.part_N)) <= AFFORDABLE:
-                break
-        return share, temperature, floor
-
-    def _fit_floor_for(self, state: State, foreign_rows: Ints, foreign_share: float) -> tuple[Temperature, Floor]:
-        rows = thin_rows(state.train)
-        side, foreign_side = take_rows(self.evidence, rows), take_rows(self.foreign, foreign_rows)
-        real, foreign = state.real[rows], state.foreign[foreign_rows]
-        before, foreign_before = self._doubts(real, side), self._doubts(foreign, foreign_side)
-        log_probs, foreign_log_probs = log_softmax(real), log_softmax(foreign)
-        for _ in range(FLOOR_ROUNDS):
-            doubts = self._doubts(log_probs, side)
-            floor = fit_floor(
-                np.exp(log_probs), side.label_N, doubts, np.exp(foreign_log_probs),
-                self._doubts(foreign_log_probs, foreign_side), self.prior_G, foreign_share=foreign_share,
-            )  # fmt: skip
-            temperature = fit_temperature_under(real, side.label_N, before, floor.shares(doubts), self.prior_G)
-            log_probs, foreign_log_probs = temperature.apply(real, before), temperature.apply(foreign, foreign_before)
-        return temperature, floor
-
-    def _doubts(self, log_probs: NDArray[Any], side: Evidence) -> Floats:
-        tables = (side.neighbour_cosines, side.unseen_cosines)
-        closeness = np.hstack([np.mean([measure_closeness(table) for table in part], axis=0) for part in tables])
-        return doubt_features(log_probs, side.log_probs, Known(np.empty(0), closeness, side.looks), self.brightness)
-
-    @property
-    def prior_loss(self) -> float:
-        """Loss of the prior on photographs whose classes come as in training."""
-        shares = self.prior_G[self.prior_G > 0.0]
-        return float(-(shares * np.log(shares)).sum())
-
-    def foreign_costs(self, state: State, foreign_share: float) -> dict[str, float]:
-        """By kind, in losses of the prior: what it costs under a floor that was fitted without that kind."""
-        costs = {}
-        for place, kind in enumerate(self.foreign.parts):
-            others = state.foreign_train[self.foreign.part_N[state.foreign_train] != place]
-            _, temperature, floor = self.fit_floor(state, others, foreign_share)
-            rows = np.flatnonzero(self.foreign.part_N == place)
-            side, foreign = take_rows(self.foreign, rows), state.foreign[rows]
-            log_probs = temperature.apply(foreign, self._doubts(foreign, side))
-            probs = floor.apply(np.exp(log_probs), self._doubts(log_probs, side), self.prior_G)
-            costs[kind] = float(foreign_cost_per_row(probs, self.prior_G).mean() / self.prior_loss)
-        return costs
-
-    def costs_by_kind(self, foreign_UG: NDArray[np.float32]) -> dict[str, float]:
-        """By kind, in losses of the prior: what these log probabilities cost."""
-        cost_U = foreign_cost_per_row(np.exp(foreign_UG.astype(np.float64)), self.prior_G) / self.prior_loss
-        return {kind: float(cost_U[self.foreign.part_N == place].mean()) for place, kind in enumerate(self.foreign.parts)}
+def pays(gain: Gain) -> bool:
+    """Whether a loss falls by more than its standard error, and not by rounding alone."""
+    return -gain.mean > max(gain.standard_error, _ROUNDING)

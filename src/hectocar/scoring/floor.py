@@ -47,12 +47,8 @@ class Floor:
 
     def apply(self, probs_NC: ArrayLike, features_NK: ArrayLike, prior_C: ArrayLike) -> Floats:
         """(N, C) Probabilities (1 - share) * probs + share * prior; the rows of probs are divided by their sums first."""
-        probs = _normalised(probs_NC)
-        prior = check_prior(prior_C, probs.shape[1])
-        fitting.check_features(features_NK, len(probs), len(self.slopes))
-        share_N1 = self.shares(features_NK)[:, None]
-        result: Floats = (1.0 - share_N1) * probs + share_N1 * prior
-        return result
+        fitting.check_features(features_NK, len(np.atleast_2d(probs_NC)), len(self.slopes))
+        return mix_prior(probs_NC, self.shares(features_NK), prior_C)
 
     def to_json(self) -> dict[str, Any]:
         return fitting.write_model(self)
@@ -61,6 +57,14 @@ class Floor:
     def from_json(cls, data: Any) -> "Floor":
         """Raises ArtifactError."""
         return fitting.read_model(cls, data)
+
+
+def mix_prior(probs_NC: ArrayLike, share_N: ArrayLike, prior_C: ArrayLike) -> Floats:
+    """(N, C) (1 - share) * probs + share * prior, row by row; the rows of probs are divided by their sums first."""
+    probs = _normalised(probs_NC)
+    prior, share_N1 = check_prior(prior_C, probs.shape[1]), np.asarray(share_N, dtype=np.float64)[:, None]
+    result: Floats = (1.0 - share_N1) * probs + share_N1 * prior
+    return result
 
 
 def foreign_cost_per_row(probs_UC: ArrayLike, prior_C: ArrayLike) -> Floats:

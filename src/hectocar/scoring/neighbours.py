@@ -54,9 +54,26 @@ class Neighbours:
         return np.where(self.index_Qk < 0, -1, label[self.index_Qk]).astype(np.int64)
 
 
+@dataclass(frozen=True)
+class UnitBank:
+    """A bank at length 1 in float32: what `find_neighbours` makes of its bank at every call, made once for many calls."""
+
+    unit_BD: Floats32
+
+    @classmethod
+    def prepare(cls, bank_BD: ArrayLike) -> "UnitBank":
+        """Takes what `find_neighbours` takes as a bank, and answers to the same bits. Raises ValueError."""
+        bank = _checked_rows(bank_BD, "bank_BD")
+        return cls(_to_unit(bank, "bank_BD", 0, len(bank)))
+
+    def first(self, count: int) -> "UnitBank":
+        """The first so many rows, not copied."""
+        return UnitBank(self.unit_BD[:count])
+
+
 def find_neighbours(
     query_QD: ArrayLike,
-    bank_BD: ArrayLike,
+    bank_BD: ArrayLike | UnitBank,
     k: int,
     *,
     query_group_Q: ArrayLike | None = None,
@@ -71,7 +88,7 @@ def find_neighbours(
 
     Args:
         query_QD: float16, float32 or float64 of any length; a row of zeros has cosine 0 to everything.
-        bank_BD: Likewise. Both may be memory maps: they are read by chunks.
+        bank_BD: Likewise, or prepared. Both may be memory maps: they are read by chunks.
         query_group_Q: Integers. A bank row of the query's own group is none of its neighbours.
         chunk_rows: Queries at a time.
         bank_chunk_rows: Bank rows at a time. 4,096 of each take about 0.2 GiB above input and answer at D = 1,536.
@@ -79,7 +96,8 @@ def find_neighbours(
     Raises:
         ValueError: wrong shapes or types, a value that is not finite, groups for one side only, k or a chunk below 1.
     """
-    query, bank = _checked_rows(query_QD, "query_QD"), _checked_rows(bank_BD, "bank_BD")
+    query, prepared = _checked_rows(query_QD, "query_QD"), isinstance(bank_BD, UnitBank)
+    bank = _checked_rows(bank_BD.unit_BD if isinstance(bank_BD, UnitBank) else bank_BD, "bank_BD")
     if query.shape[1] != bank.shape[1]:
         raise ValueError(f"query_QD has {query.shape[1]} columns and bank_BD {bank.shape[1]}; allowed: the same number")
     for name, value in (("k", k), ("chunk_rows", chunk_rows), ("bank_chunk_rows", bank_chunk_rows)):
@@ -96,8 +114,9 @@ def find_neighbours(
     for start in range(0, len(query), chunk_rows):
         unit_QD = _to_unit(query, "query_QD", start, chunk_rows)
         for bank_start in range(0, len(bank), bank_chunk_rows):
-            block_QB = unit_QD @ _to_unit(bank, "bank_BD", bank_start, bank_chunk_rows).T
             columns = slice(bank_start, bank_start + bank_chunk_rows)
+            unit_BD = bank[columns] if prepared else _to_unit(bank, "bank_BD", bank_start, bank_chunk_rows)
+            block_QB = unit_QD @ unit_BD.T
             for row in range(0, len(block_QB), _SLAB_ROWS):
                 slab_RB = block_QB[row : row + _SLAB_ROWS]
                 rows = slice(start + row, start + row + len(slab_RB))
