@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-from hectocar.cli_values import MAX_WHOLE, MAX_WORKERS, fold_choice, path, plain_text, real_number, whole_number
+from hectocar.cli_values import MAX_WORKERS, fold_choice, path, plain_text, real_number, whole_number
+from hectocar.config import MAX_MEGAPIXELS
 from hectocar.config_reader import list_presets
+from hectocar.config_training import MAX_SEED
 from hectocar.errors import ConfigError
 from hectocar.terminal import say
 
@@ -69,7 +71,10 @@ def build_parser() -> argparse.ArgumentParser:
     audit.add_argument("--backbone", default="mobilenetv2_100", help="timm model of --weights (default: mobilenetv2_100)")
     audit.add_argument("--overwrite", action="store_true", help="replace decisions.csv even if it was edited")
     audit.add_argument(
-        "--max-megapixels", type=real_number(0.0, 1000.0), default=100.0, help="larger photographs are unusable (default: 100)"
+        "--max-megapixels",
+        type=real_number(0.0, MAX_MEGAPIXELS),
+        default=100.0,
+        help="larger photographs are unusable (default: 100)",
     )
     audit.add_argument("--workers", type=whole_number(0, MAX_WORKERS), default=0, help="threads (default: one per core)")
     add_device_option(audit)
@@ -146,7 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_config_options(preview)
     preview.add_argument("--out", type=path, default=Path("preview.png"), metavar="PNG")
     preview.add_argument("--photos", type=whole_number(2, 64), default=6, help="photographs per row (default: 6)")
-    preview.add_argument("--seed", type=whole_number(0, MAX_WHOLE), default=0, help="which photographs")
+    preview.add_argument("--seed", type=whole_number(0, MAX_SEED), default=0, help="which photographs")
     preview.set_defaults(command="preview")
 
     showroom = commands.add_parser("showroom", help="render the embedded data set of invented cars")

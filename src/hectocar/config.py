@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hectocar.config_training import MAX_SEED, Problems
 from hectocar.config_training import MarginPhase as MarginPhase
 from hectocar.config_training import MixPhase as MixPhase
-from hectocar.config_training import Problems
 from hectocar.config_training import SizePhase as SizePhase
 from hectocar.config_training import TrainingConfig as TrainingConfig
+
+MAX_MEGAPIXELS = 1000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +46,15 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         problems = Problems("data")
-        problems.require(self.num_folds >= 2, "num_folds", self.num_folds, "2 or more")
+        problems.within("num_folds", self.num_folds, 2, 1000)
+        problems.require(0 <= self.fold_seed <= MAX_SEED, "fold_seed", self.fold_seed, f"0 to {MAX_SEED}")
         problems.require(
-            self.class_limit == 0 or self.class_limit >= 2, "class_limit", self.class_limit, "0 (all), or 2 or more"
+            self.class_limit == 0 or 2 <= self.class_limit <= 1_000_000,
+            "class_limit",
+            self.class_limit,
+            "0 (all), or 2 to 1000000",
         )
-        problems.positive("max_megapixels", self.max_megapixels)
+        problems.positive("max_megapixels", self.max_megapixels, MAX_MEGAPIXELS)
         problems.require(0 <= self.num_workers <= 256, "num_workers", self.num_workers, "0 (automatic) to 256")
         problems.raise_if_any()
 
@@ -85,7 +91,7 @@ class NetworkConfig:
         problems.require(bool(self.backbone), "backbone", self.backbone, "a timm model name")
         problems.require(1.0 <= self.gem_p <= 20.0, "gem_p", self.gem_p, "1 to 20")
         problems.require(1 <= self.num_subcenters <= 32, "num_subcenters", self.num_subcenters, "1 to 32")
-        problems.positive("scale", self.scale)
+        problems.positive("scale", self.scale, 1000)
         problems.require(0.0 <= self.drop_path_max < 1.0, "drop_path_max", self.drop_path_max, "0 up to, not including, 1")
         problems.raise_if_any()
 
@@ -135,7 +141,7 @@ class AugmentConfig:
         low, high = self.crop_scale
         problems.require(0.0 < low <= high <= 1.0, "crop_scale", self.crop_scale, "two numbers, 0 < low <= high <= 1")
         low, high = self.crop_ratio
-        problems.require(0.0 < low <= high, "crop_ratio", self.crop_ratio, "two numbers, 0 < low <= high")
+        problems.require(0.01 <= low <= high <= 100.0, "crop_ratio", self.crop_ratio, "two numbers, 0.01 <= low <= high <= 100")
         low, high = self.erase_side
         problems.require(0.0 < low <= high <= 1.0, "erase_side", self.erase_side, "two numbers, 0 < low <= high <= 1")
         for name in (

@@ -6,6 +6,10 @@ from typing import Literal
 from hectocar.codec import show
 from hectocar.errors import ConfigError
 
+MAX_SEED = 2**63 - 1
+"""What NumPy and torch hold in an int64."""
+MAX_EPOCHS = 10_000
+
 
 class Problems:
     """Collects the mistakes of one section so that they are reported together."""
@@ -18,8 +22,11 @@ class Problems:
         if not ok:
             self.lines.append(f"{self.section}.{name} is {show(value)}; allowed: {allowed}")
 
-    def positive(self, name: str, value: float) -> None:
-        self.require(value > 0, name, value, "more than 0")
+    def positive(self, name: str, value: float, most: float) -> None:
+        self.require(0 < value <= most, name, value, f"more than 0, up to {most:g}")
+
+    def within(self, name: str, value: float, least: float, most: float, meaning: str = "") -> None:
+        self.require(least <= value <= most, name, value, f"{least:g}{meaning} to {most:.0f}")
 
     def fraction(self, name: str, value: float) -> None:
         self.require(0.0 <= value <= 1.0, name, value, "0 to 1")
@@ -44,10 +51,10 @@ class SizePhase:
 
     def __post_init__(self) -> None:
         problems = Problems("training.sizes[...]")
-        problems.positive("epochs", self.epochs)
+        problems.within("epochs", self.epochs, 0.001, MAX_EPOCHS)
         problems.require(32 <= self.size_px <= 2048, "size_px", self.size_px, "32 to 2048")
         problems.require(2 <= self.batch_size <= 65536, "batch_size", self.batch_size, "2 to 65536")
-        problems.positive("learning_rate", self.learning_rate)
+        problems.positive("learning_rate", self.learning_rate, 10)
         problems.raise_if_any()
 
 
@@ -62,7 +69,7 @@ class MarginPhase:
 
     def __post_init__(self) -> None:
         problems = Problems("training.margins[...]")
-        problems.positive("epochs", self.epochs)
+        problems.within("epochs", self.epochs, 0.001, MAX_EPOCHS)
         problems.require(0.0 <= self.margin_rad <= 1.5, "margin_rad", self.margin_rad, "0 to 1.5")
         problems.raise_if_any()
 
@@ -82,8 +89,8 @@ class MixPhase:
 
     def __post_init__(self) -> None:
         problems = Problems("training.mixes[...]")
-        problems.positive("epochs", self.epochs)
-        problems.positive("alpha", self.alpha)
+        problems.within("epochs", self.epochs, 0.001, MAX_EPOCHS)
+        problems.within("alpha", self.alpha, 0.01, 100)
         problems.fraction("prob", self.prob)
         problems.raise_if_any()
 
@@ -175,14 +182,15 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         problems = Problems("training")
-        problems.require(1 <= self.epochs <= 10_000, "epochs", self.epochs, "1 to 10000")
+        problems.require(1 <= self.epochs <= MAX_EPOCHS, "epochs", self.epochs, f"1 to {MAX_EPOCHS}")
+        problems.require(0 <= self.seed <= MAX_SEED, "seed", self.seed, f"0 to {MAX_SEED}")
         for name in ("sizes", "margins", "mixes"):
             problems.require(len(getattr(self, name)) > 0, name, getattr(self, name), "at least one phase")
-        problems.positive("head_multiplier", self.head_multiplier)
+        problems.positive("head_multiplier", self.head_multiplier, 1000)
         problems.require(0.0 <= self.warmup_epochs <= self.epochs, "warmup_epochs", self.warmup_epochs, "0 to training.epochs")
-        problems.require(self.weight_decay >= 0.0, "weight_decay", self.weight_decay, "0 or more")
+        problems.within("weight_decay", self.weight_decay, 0, 10)
         problems.require(all(0.0 <= b < 1.0 for b in self.betas), "betas", self.betas, "two numbers from 0 up to 1")
-        problems.require(self.clip_norm >= 0.0, "clip_norm", self.clip_norm, "0 (off) or more")
+        problems.within("clip_norm", self.clip_norm, 0, 1_000_000, " (off)")
         problems.require(
             0.0 <= self.label_smoothing < 1.0, "label_smoothing", self.label_smoothing, "0 up to, not including, 1"
         )
@@ -200,18 +208,14 @@ class TrainingConfig:
             self.sam_rho == 0.0 or self.precision != "float16", "sam_rho", self.sam_rho, "0 with precision float16, or bfloat16"
         )
         problems.fraction("similar_prob", self.similar_prob)
-        problems.require(self.max_similar_pairs >= 1, "max_similar_pairs", self.max_similar_pairs, "1 or more")
+        problems.within("max_similar_pairs", self.max_similar_pairs, 1, 1_000_000)
         problems.fraction("balance", self.balance)
         problems.fraction("margin_balance", self.margin_balance)
         problems.require(0.0 < self.noise_degrees <= 180.0, "noise_degrees", self.noise_degrees, "more than 0, up to 180")
         problems.require(
             all(0.0 < share < 1.0 for share in self.pretrained_mix), "pretrained_mix", self.pretrained_mix, "shares from 0 to 1"
         )
-        problems.require(self.memory_gib >= 0.0, "memory_gib", self.memory_gib, "0 (automatic) or more")
-        problems.require(
-            self.validate_last_epochs >= 0, "validate_last_epochs", self.validate_last_epochs, "0 (each epoch) or more"
-        )
-        problems.require(
-            self.checkpoint_minutes >= 0.0, "checkpoint_minutes", self.checkpoint_minutes, "0 (every step) or more"
-        )
+        problems.within("memory_gib", self.memory_gib, 0, 100_000, " (automatic)")
+        problems.within("validate_last_epochs", self.validate_last_epochs, 0, MAX_EPOCHS, " (each epoch)")
+        problems.within("checkpoint_minutes", self.checkpoint_minutes, 0, 100_000, " (every step)")
         problems.raise_if_any()

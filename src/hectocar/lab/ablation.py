@@ -30,16 +30,21 @@ from typing import Any
 import torch
 
 from hectocar.artifacts import EventLog, compute_digest, read_json, write_json
+from hectocar.codec import show
 from hectocar.config import Config
 from hectocar.config_reader import config_to_tree, list_presets, read_config
+from hectocar.config_training import MAX_SEED
 from hectocar.config_yaml import read_yaml
 from hectocar.errors import ConfigError
 from hectocar.photos.decode import count_workers
 from hectocar.progress import NoProgress, Progress, count_with
+from hectocar.tables import normalize_name, repeated_names
 from hectocar.training.memory import read_free_bytes
 from hectocar.training.run import Run, check_folds, open_run, outcome_tree, plan_run, save_run, train_folds
 
 _KEYS = ("title", "preset", "base", "seeds", "folds", "variants")
+_OWN_FILES = ("runs.csv", "table.md", "plot.png")
+_MAX_NAME_BYTES, _MAX_TITLE = 120, 300
 
 
 @dataclass(frozen=True)
@@ -89,33 +94,58 @@ def read_plan(name: str, settings: Sequence[str] = (), overrides: Mapping[str, A
     if name in list_plans():
         with resources.as_file(resources.files("hectocar.presets") / "ablations" / f"{name}.yaml") as path:
             tree = read_yaml(path, "ablation plan")
-    elif Path(name).is_file():
+    elif Path(name).exists():
         tree = read_yaml(Path(name), "ablation plan")
     else:
-        raise ConfigError(f"ablation plan {name!r}: no such file; allowed: a YAML file, or one of {', '.join(list_plans())}")
+        raise ConfigError(
+            f"ablation plan {show(name)}: no such file; allowed: a YAML file, or one of {', '.join(list_plans())}"
+        )
+    where = f"ablation plan {name}"
     unknown = [key for key in tree if key not in _KEYS]
     if unknown:
-        raise ConfigError(f"ablation plan {name}: unknown key {unknown[0]!r}; allowed: {', '.join(_KEYS)}")
-    variants, base, preset = tree.get("variants"), tree.get("base") or {}, tree.get("preset")
+        raise ConfigError(f"{where}: unknown key {show(unknown[0])}; allowed: {', '.join(_KEYS)}")
+    variants, base, preset = tree.get("variants"), tree.get("base"), tree.get("preset")
     if preset is not None and preset not in list_presets():
-        raise ConfigError(f"ablation plan {name}: preset is {preset!r}; allowed: {', '.join(list_presets())}")
+        raise ConfigError(f"{where}: preset is {show(preset)}; allowed: {', '.join(list_presets())}")
+    if base is not None and not isinstance(base, dict):
+        raise ConfigError(f"{where}: base is {show(base)}; allowed: a mapping of sections")
     if not isinstance(variants, dict) or len(variants) < 2 or not all(isinstance(v, dict) for v in variants.values()):
-        raise ConfigError(f"ablation plan {name}: variants is {variants!r}; allowed: two or more names, each with a mapping")
-    bad = [str(v) for v in variants if not isinstance(v, str) or not v or "/" in v or v.startswith(".")]
-    if bad:
-        raise ConfigError(f"ablation plan {name}: the variant {bad[0]!r} cannot be a folder's name; quote it, without /")
-    configs = {v: read_config(preset, None, settings, [base, layer], overrides=overrides) for v, layer in variants.items()}
-    folds = _read_numbers(tree, "folds", [0], name)
+        raise ConfigError(f"{where}: variants is {show(variants)}; allowed: two or more names, each with a mapping")
+    _check_names(list(variants), where)
+    layers = {v: [base or {}, layer] for v, layer in variants.items()}
+    configs = {v: read_config(preset, None, settings, parts, overrides=overrides) for v, parts in layers.items()}
+    folds = _read_numbers(tree, "folds", [0], where)
     for config in configs.values():
         check_folds(config, folds)
-    return AblationPlan(str(tree.get("title", name)), _read_numbers(tree, "seeds", [1, 2, 3], name), folds, configs)
+    return AblationPlan(_read_title(tree, name, where), _read_numbers(tree, "seeds", [1, 2, 3], where), folds, configs)
 
 
-def _read_numbers(tree: Mapping[str, Any], key: str, default: list[int], name: str) -> tuple[int, ...]:
+def _check_names(names: Sequence[str], where: str) -> None:
+    """A variant's name is a folder's, on every system, and a cell of a table."""
+    for name in names:
+        plain = name.isprintable() and not set(name) & set("/\\") and len(name.encode()) <= _MAX_NAME_BYTES
+        if not name or not plain or name.startswith(".") or name.strip(" .") != name or name.lower() in _OWN_FILES:
+            raise ConfigError(
+                f"{where}: the variant {show(name)} cannot be a folder's name; allowed: up to {_MAX_NAME_BYTES} bytes without "
+                f"control characters, / and \\, no dot or blank at its ends, not {', '.join(_OWN_FILES)}"
+            )
+    repeated = repeated_names(normalize_name(name).casefold() for name in names)
+    if repeated:
+        raise ConfigError(f"{where}: the variant {show(repeated[0])} stands twice, apart from small and capital letters")
+
+
+def _read_title(tree: Mapping[str, Any], name: str, where: str) -> str:
+    title = tree.get("title", Path(name).stem)
+    if not isinstance(title, str) or len(title) > _MAX_TITLE:
+        raise ConfigError(f"{where}: title is {show(title)}; allowed: a text of up to {_MAX_TITLE} characters")
+    return title
+
+
+def _read_numbers(tree: Mapping[str, Any], key: str, default: list[int], where: str) -> tuple[int, ...]:
     values = tree.get(key, default)
-    ok = isinstance(values, list) and values and all(type(v) is int and v >= 0 for v in values)
+    ok = isinstance(values, list) and values and all(type(v) is int and 0 <= v <= MAX_SEED for v in values)
     if not ok or len(set(values)) < len(values):
-        raise ConfigError(f"ablation plan {name}: {key} is {values!r}; allowed: a list of different whole numbers from 0")
+        raise ConfigError(f"{where}: {key} is {show(values)}; allowed: a list of different whole numbers, 0 to {MAX_SEED}")
     return tuple(values)
 
 

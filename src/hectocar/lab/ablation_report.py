@@ -138,7 +138,10 @@ def save_ablation(plan: AblationPlan, results: Sequence[AblationResult], out: Pa
         "",
         "Mean ± standard error over runs; differences are paired by seed and fold, below 0 is better; words: 95 % interval.",
         "",
-        *("| " + " | ".join(cells) + " |" for cells in [table[0], ["---"] * len(table[0]), *table[1:]]),
+        *(
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+            for cells in [table[0], ["---"] * len(table[0]), *table[1:]]
+        ),
         "",
     ]
     replace_file(out / "table.md", lambda path: path.write_text("\n".join(lines), encoding="utf-8"))
@@ -150,7 +153,7 @@ def draw_ablation(plan: AblationPlan, rows: Sequence[VariantRow], results: Seque
     """Each run as a dot, each mean with its standard error, and a line through the base's mean."""
     shifted = any(row.shifted for row in rows)
     figure = Figure(figsize=(11 if shifted else 6.5, 1.4 + 0.36 * len(rows)), layout="constrained")
-    figure.suptitle(plan.title)
+    figure.suptitle(plan.title, parse_math=False)  # a dollar in a name is a dollar
     panels = [("log loss", "log_loss"), ("shifted log loss", "shifted_log_loss")][: 2 if shifted else 1]
     axes = np.atleast_1d(np.asarray(figure.subplots(1, len(panels), sharey=True)))
     places: NDArray[np.int64] = np.arange(len(rows))
@@ -167,6 +170,6 @@ def draw_ablation(plan: AblationPlan, rows: Sequence[VariantRow], results: Seque
                 axis.axvline(estimate.mean, color="C3", linewidth=1, linestyle=":", zorder=0)
         axis.set_xlabel(label)
         axis.grid(axis="x", alpha=0.3)
-    axes[0].set_yticks(places, [row.name for row in rows])
+    axes[0].set_yticks(places, [row.name for row in rows], parse_math=False)
     axes[0].invert_yaxis()
     return figure

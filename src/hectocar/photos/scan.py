@@ -148,13 +148,16 @@ def measure_file(file: Path, max_megapixels: float) -> Measurement:
 
 
 def cache_folder() -> Path | None:
-    """$HECTOCAR_CACHE, or hectocar's folder in the user's cache folder; None where HECTOCAR_CACHE=off."""
+    """$HECTOCAR_CACHE, or hectocar's folder in the user's cache folder; None where that is off or there is no home."""
     chosen = os.environ.get("HECTOCAR_CACHE", "")
     if chosen.lower() == "off":
         return None
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hectocar"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hectocar"
+    except RuntimeError:  # a user without a home, as containers have them
+        return None
 
 
 def _cache_file(root: Path, max_megapixels: float) -> Path | None:
