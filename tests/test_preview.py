@@ -4,12 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from hectocar.artifacts import write_json
+from hectocar.cli import main
+from hectocar.config import NetworkConfig
 from hectocar.config_reader import read_config
 from hectocar.lab.preview import draw_predictions, draw_sheet, romanize, training_views
+from hectocar.network.carnet import CarNet
+from hectocar.photos.shift import PhotoShift
 from hectocar.photos.showroom import render_photo
 from hectocar.photos.showroom.catalogue import class_names
+from hectocar.training.loader import iter_training_batches
+from hectocar.training.loop import FoldData, prepare_batch
+from hectocar.training.recipe import epoch_plan
 
 
 @pytest.fixture
@@ -45,6 +54,49 @@ def test_the_preview_shows_what_training_shows(photos: list[Path]) -> None:
     assert first.shape == (3, 128, 128, 3)
     assert np.array_equal(first, again)
     assert other.shape != first.shape or not np.array_equal(first, other)
+
+
+def test_the_preview_is_the_training_path_itself(photos: list[Path]) -> None:
+    """The very pixels that a training step gets, drift tones and mixing included, to the rounding of a picture."""
+    shift = PhotoShift(gain=0.6, offset=-10.0, gamma=1.1)
+    for kind, epoch in (("none", 0), ("cutmix", 1), ("mixup", 2)):
+        mixes = [{"epochs": 1, "kind": kind, "alpha": 0.4}]
+        config = read_config("laptop", None, ["augment.drift_prob=1"], [{"training": {"mixes": mixes}}])
+        plan = epoch_plan(config, epoch)
+        network = CarNet(NetworkConfig(backbone="test_efficientnet", weights="none"), 3)
+        data = FoldData(photos, np.arange(3), 3, np.arange(3), np.arange(0), shift)
+        loaded = iter_training_batches(
+            photos,
+            [np.arange(3)],
+            plan.size_px,
+            augment=config.augment,
+            data=config.data,
+            seed=config.training.seed,
+            epoch=epoch,
+        )
+        images, _, _ = prepare_batch(config, plan, next(iter(loaded)), data, network, torch.device("cpu"))
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (network.pixels.mean, network.pixels.std))
+        trained = ((images * std + mean) * 255.0).permute(0, 2, 3, 1).numpy()
+        shown = training_views(photos, config, epoch, shift)
+        assert np.abs(trained - shown).max() < 0.502
+        assert np.abs(trained - training_views(photos, config, epoch)).max() > 5, "without the shift the tones differ"
+
+
+def test_the_preview_takes_an_audits_shift(photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a shift there is a row of the shifted validation; a missing audit is a message."""
+    for place, file in enumerate(photos):
+        (tmp_path / "data" / f"car {place}").mkdir(parents=True)
+        file.rename(tmp_path / "data" / f"car {place}" / file.name)
+    write_json(tmp_path / "shift.json", PhotoShift(gain=0.5).to_json())
+    words = ["preview", str(tmp_path / "data"), "--preset", "laptop", "--set", "training.epochs=1", "--photos", "3"]
+    heights = []
+    for name, setting in (("plain", "data.shift=none"), ("shifted", f"data.shift={tmp_path / 'shift.json'}")):
+        assert main([*words, "--set", setting, "--out", str(tmp_path / f"{name}.png")]) == 0
+        with Image.open(tmp_path / f"{name}.png") as image:
+            heights.append(image.size[1])
+    assert heights[1] - heights[0] == (heights[0] - 4) // 2
+    assert main([*words, "--audit", str(tmp_path / "none"), "--out", str(tmp_path / "no.png")]) == 2
+    assert "none" in capsys.readouterr().err
 
 
 def test_sheets_are_pictures_of_the_expected_size(photos: list[Path], tmp_path: Path) -> None:

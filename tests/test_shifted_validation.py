@@ -62,3 +62,25 @@ def test_a_processor_without_the_precision_computes_in_float32(
     assert product.dtype == (inference.AUTOCAST_DTYPES[precision] if native else torch.float32)
     assert has_fast_precision(device, "float32")
     has_fast_precision.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("native", "precision", "expected"),
+    [(False, "bfloat16", False), (True, "bfloat16", True), (False, "float16", True), (False, "float32", True)],
+)
+def test_a_gpu_without_bfloat16_computes_in_float32(
+    native: bool, precision: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A T4 or V100 emulates bfloat16: as on a processor, float32 is used; its float16 is its own. Emulation does not count."""
+
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation or native
+
+    has_fast_precision.cache_clear()
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # else autocast switches itself off
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    device = torch.device("cuda")
+    assert has_fast_precision(device, precision) == expected
+    assert autocast(device, precision)._enabled == (expected and precision != "float32")
+    has_fast_precision.cache_clear()

@@ -183,7 +183,7 @@ def command_finish(args: argparse.Namespace) -> None:
 def command_preview(args: argparse.Namespace) -> None:
     from hectocar.lab.preview import draw_preview
 
-    config = read_config(args.preset, args.config, args.set)
+    config = read_config(args.preset, args.config, args.set, overrides=_overrides(args))
     sizes = draw_preview(args.data, config, args.out, num_photos=args.photos, seed=args.seed)
     say(f"{args.out}: what the network sees at {', '.join(map(str, sizes))} px")
 

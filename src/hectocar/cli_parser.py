@@ -149,6 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
     preview = commands.add_parser("preview", help="draw what the network sees at each size")
     preview.add_argument("data", type=path, metavar="DATA")
     add_config_options(preview)
+    preview.add_argument("--audit", type=path, default=None, metavar="DIR", help="tones like the test set's, as its shift says")
     preview.add_argument("--out", type=path, default=Path("preview.png"), metavar="PNG")
     preview.add_argument("--photos", type=whole_number(2, 64), default=6, help="photographs per row (default: 6)")
     preview.add_argument("--seed", type=whole_number(0, MAX_SEED), default=0, help="which photographs")

@@ -13,10 +13,12 @@ from hectocar.artifacts import replace_file
 from hectocar.config import Config
 from hectocar.errors import DataError
 from hectocar.photos.batches import view_photo
-from hectocar.photos.decode import PhotoBatch, decode_photo, read_photo_bytes
+from hectocar.photos.decisions import find_shift
+from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.photos.layout import find_photos
-from hectocar.training.augment import augment_batch, draw_augment_params, draw_mix_params, mix_batch
+from hectocar.photos.shift import PhotoShift
 from hectocar.training.loader import iter_training_batches
+from hectocar.training.loop import augment_and_mix
 from hectocar.training.recipe import epoch_plan
 
 _TEXT_PX = 16
@@ -39,15 +41,17 @@ _FONT_FILES = (
 def draw_preview(data_folder: Path, config: Config, path: Path, *, num_photos: int = 6, seed: int = 0) -> list[int]:
     """Draws a sheet: for each size of the schedule one row of whole photographs as validated, then augmented ones.
 
-    The augmented rows come out of the training path itself: same crops, same colours, same mixing as in the first epoch
-    of that size.
+    The augmented rows come out of the training path itself: crops, colours, tones of the test set and mixing are drawn as in
+    the first epoch of that size. With an audit's shift (``data.audit``, ``data.shift``) the shifted validation has its row.
 
     Returns:
         The sizes drawn, in px.
 
     Raises:
         DataError: No readable photographs.
+        ArtifactError: The audit or the shift cannot be read.
     """
+    shift = find_shift(config.data)
     found = find_photos(data_folder)
     chosen = np.random.default_rng(seed).permutation(len(found))
     files = [file for file in (found[int(i)][1] for i in chosen[: 8 * num_photos]) if _is_readable(file, config)][:num_photos]
@@ -64,27 +68,23 @@ def draw_preview(data_folder: Path, config: Config, path: Path, *, num_photos: i
         if plan.size_px not in sizes:
             sizes.append(plan.size_px)
             fit, limit = config.inference.fit, config.data.max_megapixels
-            views = [view_photo(read_photo_bytes(file), plan.size_px, fit, limit) for file in files]
-            rows.append((f"{plan.size_px} px, validation and prediction ({fit})", views))
+            kinds = {"validation and prediction": None} | ({} if shift is None else {"shifted validation": shift})
+            for text, change in kinds.items():
+                views = [view_photo(read_photo_bytes(file), plan.size_px, fit, limit, change) for file in files]
+                rows.append((f"{plan.size_px} px, {text} ({fit})", views))
         label = f"{plan.size_px} px, training from epoch {epoch + 1}, mix: {plan.mix.kind}"
-        rows.append((label, list(training_views(files, config, epoch))))
+        rows.append((label, list(training_views(files, config, epoch, shift))))
     draw_sheet(rows, path)
     return sizes
 
 
-def training_views(files: Sequence[Path], config: Config, epoch: int) -> NDArray[np.uint8]:
+def training_views(files: Sequence[Path], config: Config, epoch: int, shift: PhotoShift | None = None) -> NDArray[np.uint8]:
     """What the training path makes of the photographs in an epoch, before normalisation: uint8 (B, H, W, 3)."""
-    plan, seed = epoch_plan(config, epoch), config.training.seed
-    index_B = np.arange(len(files), dtype=np.int64)
+    plan, index_B = epoch_plan(config, epoch), np.arange(len(files), dtype=np.int64)
     loaded = iter_training_batches(
-        files, [index_B], plan.size_px, augment=config.augment, data=config.data, seed=seed, epoch=epoch
+        files, [index_B], plan.size_px, augment=config.augment, data=config.data, seed=config.training.seed, epoch=epoch
     )
-    batch: PhotoBatch = next(iter(loaded))
-    images = torch.from_numpy(batch.images_BHWC).permute(0, 3, 1, 2)
-    images = augment_batch(images, draw_augment_params(config.augment, seed, epoch, index_B, plan.size_px))
-    mix = draw_mix_params(plan.mix, seed, epoch, index_B, plan.size_px)
-    if mix is not None:
-        images = mix_batch(images, mix)
+    images, _ = augment_and_mix(config, plan, next(iter(loaded)), shift, torch.device("cpu"))
     pixels: NDArray[np.uint8] = (images * 255.0 + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     return pixels
 

@@ -27,7 +27,7 @@ from hectocar.photos.decode import PhotoBatch
 from hectocar.photos.shift import PhotoShift
 from hectocar.progress import Progress, count_with
 from hectocar.scoring.metrics import cross_entropy_from_logits, top_k_accuracy
-from hectocar.training.augment import augment_batch, draw_augment_params, draw_mix_params, mix_batch
+from hectocar.training.augment import MixParams, augment_batch, draw_augment_params, draw_mix_params, mix_batch
 from hectocar.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from hectocar.training.ema import WeightAverage
 from hectocar.training.label_noise import find_noisy_rows
@@ -93,6 +93,7 @@ def train_fold(
     network.check_sizes([phase.size_px for phase in training.sizes] + [config.inference.size_px or training.sizes[-1].size_px])
     average = WeightAverage(network, training.ema_decay) if training.ema_decay > 0.0 else None
     optimizer = build_optimizer(network, training)
+    # Also where float32 stands in for float16: a power of two changes no digit there, and a checkpoint may move to a GPU.
     scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
     whole_batch_loss = network.build_loss()
     state = TrainingState(inputs_digest, pairs=list(data.pairs)[: training.max_similar_pairs])
@@ -319,17 +320,24 @@ def prepare_batch(
     Returns:
         Normalised images (B, 3, H, W), labels (B, M) and their shares (B, M), rows summing to 1.
     """
-    seed, rows = config.training.seed, batch.index_B
-    params = draw_augment_params(config.augment, seed, plan.epoch, rows, plan.size_px)
-    images = augment_batch(to_device(batch.images_BHWC, device), params, data.shift)
-    label_B1 = torch.from_numpy(data.labels[rows % len(data.labels)]).to(device)[:, None]
-    mix = draw_mix_params(plan.mix, seed, plan.epoch, rows, plan.size_px)
+    images, mix = augment_and_mix(config, plan, batch, data.shift, device)
+    label_B1 = torch.from_numpy(data.labels[batch.index_B % len(data.labels)]).to(device)[:, None]
     if mix is None:
         return normalize_batch(images, network.pixels), label_B1, torch.ones_like(label_B1, dtype=torch.float32)
-    images = mix_batch(images, mix)
     share_B1 = torch.from_numpy(mix.share_B).float().to(device)[:, None]
     label_BM = torch.cat([label_B1, label_B1[torch.from_numpy(mix.partner_B).to(device)]], dim=1)
     return normalize_batch(images, network.pixels), label_BM, torch.cat([share_B1, 1.0 - share_B1], dim=1)
+
+
+def augment_and_mix(
+    config: Config, plan: EpochPlan, batch: PhotoBatch, shift: PhotoShift | None, device: torch.device
+) -> tuple[Tensor, MixParams | None]:
+    """The pixels of a training batch as they are before normalisation: (B, 3, H, W) in [0, 1]; and who is mixed with whom."""
+    seed, rows = config.training.seed, batch.index_B
+    params = draw_augment_params(config.augment, seed, plan.epoch, rows, plan.size_px)
+    images = augment_batch(to_device(batch.images_BHWC, device), params, shift)
+    mix = draw_mix_params(plan.mix, seed, plan.epoch, rows, plan.size_px)
+    return (images if mix is None else mix_batch(images, mix)), mix
 
 
 @dataclass(frozen=True)
