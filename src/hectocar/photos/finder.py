@@ -21,7 +21,7 @@ FORMAT_OF_SUFFIX = {
     ".jpg": "JPEG", ".jpeg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP",
     ".gif": "GIF", ".tif": "TIFF", ".tiff": "TIFF", ".avif": "AVIF", ".heic": "HEIF", ".heif": "HEIF",
 }  # fmt: skip
-RESULT_MARKERS = ("audit.json", "config.json", "bundle.json", "parts.json")
+RESULT_MARKERS = ("audit.json", "config.json", "bundle.json", "parts.json", ".hectocar")
 """Files that make a folder a result of hectocar: an audit, a run, a bundle, the parts of an answer."""
 _SYSTEM_NAMES = frozenset(
     ("thumbs.db", "desktop.ini", "@eadir", "#recycle", "__macosx", "$recycle.bin", "system volume information", "lost+found")

@@ -72,6 +72,8 @@ def measure_photo(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
         facts = _read_header(image)
         luma, colour = decode_planes(image, data, colour_side_px=_SATURATION_SIDE_PX)
     except DataError as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise error.__cause__ from error  # says nothing about the bytes
         return Measurement(sha1=sha1, num_bytes=len(data), problem=str(error))
     small = luma.reduce(max(1, round(max(luma.size) / SMALL_LONG_SIDE_PX)))
     return Measurement(
