@@ -136,8 +136,8 @@ def test_an_unknown_backbone_is_refused_with_the_nearest_name() -> None:
 
 def test_a_backbone_without_drop_path_is_refused_with_the_reason() -> None:
     """A model that cannot be built as configured is a ConfigError, not a TypeError from inside timm."""
-    with pytest.raises(ConfigError, match=r"network\.backbone 'vgg11' cannot be built with .*drop_path_rate"):
-        make_network("vgg11", drop_path_max=0.1)
+    with pytest.raises(ConfigError, match=r"network\.backbone 'dla46x_c' has no stochastic depth .*drop_path_max to 0"):
+        make_network("dla46x_c", drop_path_max=0.1)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])

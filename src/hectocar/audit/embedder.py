@@ -70,6 +70,7 @@ def build_embedder(
 
     Raises:
         ArtifactError: The run or the weights are missing or damaged.
+        ConfigError: The backbone cannot be built.
     """
     if run is not None:
         config, _, _ = read_run_inputs(run)
@@ -80,7 +81,8 @@ def build_embedder(
     if weights is not None:
         network_config = NetworkConfig(backbone=backbone, weights=weights, pool="avg", head="softmax", drop_path_max=0.0)
         network = CarNet(network_config, 2).to(device).eval().requires_grad_(False)
-        return Embedder(network, f"{backbone}, pretrained ({Path(weights).name})", max_megapixels)
+        source = f"{backbone}, pretrained ({Path(weights).name})"
+        return Embedder(network, source, max_megapixels, network.nearest_size(EMBED_PX))
     if run is None:
         return None
     spec = read_model(run)

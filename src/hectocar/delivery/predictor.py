@@ -103,7 +103,9 @@ class Classifier:
             own, places = plan_renders(views, member.size_px, model.inference.fit, brightness)
             renders += [render for render in own if render not in renders]
             places = [(renders.index(own[place]), mirror) for place, mirror in places]
-            self.members.append(_Loaded(member, load_network(spec, member, device), places, self._open_bank(member)))
+            network = load_network(spec, member, device)
+            network.check_sizes(render.size_px for render in own)
+            self.members.append(_Loaded(member, network, places, self._open_bank(member)))
         self.renders = tuple(renders)
 
     @classmethod

@@ -36,6 +36,7 @@ from hectocar.config_reader import config_to_tree, list_presets, read_config
 from hectocar.config_training import MAX_SEED
 from hectocar.config_yaml import read_yaml
 from hectocar.errors import ConfigError
+from hectocar.network.carnet import check_network, list_sizes
 from hectocar.photos.decode import count_workers
 from hectocar.progress import NoProgress, Progress, count_with
 from hectocar.tables import normalize_name, repeated_names
@@ -227,11 +228,12 @@ def _read_result(task: _Task) -> AblationResult | None:
 
 
 def _prepare_runs(tasks: Sequence[_Task], data_folder: Path, progress: Progress) -> None:
-    """Writes the run folders; variants that agree about the data share one scan."""
+    """Writes the run folders once every variant's network is known to work; variants of the same data share one scan."""
     scans: dict[str, Run] = {}
-    for task in tasks:
-        if (task.folder / "config.json").is_file():
-            continue
+    new = [task for task in tasks if not (task.folder / "config.json").is_file()]
+    for config in {(task.config.network, tuple(list_sizes(task.config))): task.config for task in new}.values():
+        check_network(config)
+    for task in new:
         key = compute_digest(config_to_tree(task.config)["data"])
         if key not in scans:
             scans[key] = plan_run(task.folder, data_folder, task.config, progress)

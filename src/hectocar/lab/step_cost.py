@@ -40,8 +40,12 @@ def measure_step_costs(config: Config, device: torch.device, num_classes: int, n
         device: Where to train.
         num_classes: Outputs of the head.
         num_steps: Timed steps per phase, after a warm-up.
+
+    Raises:
+        ConfigError: The backbone cannot be built or does not take a size.
     """
     network = CarNet(config.network, num_classes, weights="none").to(device).train()
+    network.check_sizes(phase.size_px for phase in config.training.sizes)
     chunks = choose_chunks(config, network, read_free_bytes(device))
     optimizer = build_optimizer(network, config.training)
     set_learning_rates(optimizer, 1e-6, 1e-6)

@@ -7,18 +7,19 @@ import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hectocar.config import NetworkConfig
+from hectocar.config import Config, NetworkConfig
 from hectocar.errors import ConfigError
 from hectocar.network.arcface import SoftmaxHead, SubcenterArcFace
+from hectocar.network.backbone import create_backbone
 from hectocar.network.depthwise import speed_up_depthwise
 from hectocar.network.gem import GeM
-from hectocar.network.weights import create_backbone
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,7 @@ class CarNet(nn.Module):
         self.num_classes = num_classes
         self.backbone: Any = create_backbone(config.backbone, weights or config.weights, config.drop_path_max)
         speed_up_depthwise(self.backbone)
-        data_config = cast(dict[str, Any], self.backbone.pretrained_cfg)
-        self.pixels = PixelStatistics(tuple(data_config["mean"]), tuple(data_config["std"]))
+        self.pixels = self._pixel_statistics()
         dims = self._stage_dims()
         self.pool: nn.Module = GeM(config.gem_p) if config.pool == "gem" else AveragePool()
         self.pools2 = GeM(config.gem_p) if config.pool_stages == 2 and config.pool == "gem" else None
@@ -55,36 +55,72 @@ class CarNet(nn.Module):
         if config.channels_last:
             self.to(memory_format=torch.channels_last)
 
-    def _stage_dims(self) -> list[int]:
-        if self.config.pool_stages == 1:
-            with torch.no_grad():  # some models' num_features is not the width of their last feature map
-                was_training = self.backbone.training
-                features = self._last_map(self.backbone.eval().forward_features(torch.zeros(1, 3, *self._probe_size())))
-                self.backbone.train(was_training)
-            return [features.shape[1]]
-        if not hasattr(self.backbone, "forward_intermediates"):
-            raise ConfigError(f"network.pool_stages is 2, but {self.config.backbone} does not give its stages; allowed here: 1")
-        return [int(stage["num_chs"]) for stage in self.backbone.feature_info[-2:]]
+    def _pixel_statistics(self) -> PixelStatistics:
+        known: dict[str, Any] = getattr(self.backbone, "pretrained_cfg", None) or {}  # timm's own default where it says none
+        mean, std = known.get("mean") or IMAGENET_DEFAULT_MEAN, known.get("std") or IMAGENET_DEFAULT_STD
+        if len(mean) != 3 or len(std) != 3:
+            raise ConfigError(f"network.backbone {self.config.backbone!r} was made for {len(mean)} channels; allowed: 3")
+        return PixelStatistics(tuple(mean), tuple(std))
 
-    def _probe_size(self) -> tuple[int, int]:
-        size = self.backbone.pretrained_cfg.get("input_size", (3, 224, 224))
+    @torch.no_grad()
+    def _stage_dims(self) -> list[int]:
+        """Channels of the maps that are pooled, found by looking: some models' num_features is not their last map's width.
+
+        Raises:
+            ConfigError: The backbone gives nothing that can be pooled.
+        """
+        name, stages = self.config.backbone, self.config.pool_stages
+        if stages == 2 and not hasattr(self.backbone, "forward_intermediates"):
+            raise ConfigError(f"network.pool_stages is 2, but {name} does not give its stages; allowed here: 1")
+        was_training = self.backbone.training
+        self.backbone.eval()
+        black_BCHW = torch.zeros(1, 3, *self._own_size())
+        try:
+            maps = self._last_two(black_BCHW) if stages == 2 else [self._last_map(self.backbone.forward_features(black_BCHW))]
+            if len(maps) != stages or any(stage.ndim != 4 for stage in maps):
+                raise ValueError(f"{[tuple(stage.shape) for stage in maps]}")
+        except ConfigError:
+            raise
+        except Exception as error:  # timm's models fail in many types
+            what = f"network.pool_stages is 2, but {name} does not give its last two stages as maps; allowed here: 1"
+            reason = str(error)[:120] or type(error).__name__
+            raise ConfigError(f"{what if stages == 2 else f'network.backbone {name!r} cannot be used'} ({reason})") from error
+        self.backbone.train(was_training)
+        return [stage.shape[1] for stage in maps]
+
+    def _own_size(self) -> tuple[int, int]:
+        size = (getattr(self.backbone, "pretrained_cfg", None) or {}).get("input_size") or (3, 224, 224)
         return int(size[1]), int(size[2])
 
     def _last_map(self, features: Tensor) -> Tensor:
         """Any timm feature layout -> (B, C, H, W). Tokens become a column of positions, without class tokens."""
+        if not isinstance(features, Tensor) or features.ndim not in (3, 4):
+            given = f"{len(features)} of them" if isinstance(features, list | tuple | dict) else "something else"
+            raise ConfigError(
+                f"network.backbone {self.config.backbone!r} does not end in one map or row of tokens but in {given}, which "
+                "cannot be pooled; allowed: backbones that do, as convnext, mobilenetv2, resnet, swin or vit models do"
+            )
         if features.ndim == 3:
-            tokens_BNC = features[:, getattr(self.backbone, "num_prefix_tokens", 0) :]
+            has_class_token = getattr(self.backbone, "cls_token", None) is not None
+            tokens_BNC = features[:, getattr(self.backbone, "num_prefix_tokens", int(has_class_token)) :]
             return tokens_BNC.transpose(1, 2).unsqueeze(-1)
         if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
             return features.permute(0, 3, 1, 2)
         return features
 
+    def _last_two(self, images_BCHW: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = self.backbone.forward_intermediates(images_BCHW, indices=2, intermediates_only=True)
+        return maps
+
     def embed(self, images_BCHW: Tensor) -> Tensor:
         """Pooled features (B, D), float32, before the neck."""
         if self.stage_norms is None:
-            pooled: Tensor = self.pool(self._last_map(self.backbone.forward_features(images_BCHW)))
-            return pooled
-        maps = self.backbone.forward_intermediates(images_BCHW, indices=2, intermediates_only=True)
+            pooled_BD: Tensor = self.pool(self._last_map(self.backbone.forward_features(images_BCHW)))
+            # Models that were pretrained on an average of tokens have their final norm behind it.
+            fc_norm = getattr(self.backbone, "fc_norm", None)
+            with torch.autocast(images_BCHW.device.type, enabled=False):
+                return pooled_BD if fc_norm is None else fc_norm(pooled_BD)
+        maps = self._last_two(images_BCHW)
         pools = (self.pools2 or self.pool, self.pool)
         with torch.autocast(images_BCHW.device.type, enabled=False):
             parts = [norm(pool(stage)) for pool, norm, stage in zip(pools, self.stage_norms, maps, strict=True)]
@@ -125,17 +161,53 @@ class CarNet(nn.Module):
         compiled: Callable[..., Tensor] = torch.compile(self.compute_loss, dynamic=False)
         return compiled
 
-    @torch.no_grad()
     def check_sizes(self, sizes_px: Iterable[int]) -> None:
         """Raises ConfigError for a size that the backbone does not take, before an epoch is spent on another."""
+        for size_px in sorted(set(sizes_px)):
+            problem = self._try_size(size_px)
+            if problem is not None:
+                near = " and ".join(map(str, self._sizes_near(size_px))) or "none near it"
+                raise ConfigError(
+                    f"network.backbone {self.config.backbone} cannot take {size_px} px ({problem}); sizes that it takes: {near}"
+                )
+
+    def nearest_size(self, size_px: int) -> int:
+        """The size nearest to ``size_px`` that the backbone takes.
+
+        Raises:
+            ConfigError: There is none near it.
+        """
+        if self._try_size(size_px) is None:
+            return size_px
+        near = self._sizes_near(size_px)
+        if not near:
+            self.check_sizes([size_px])
+        return min(near, key=lambda size: abs(size - size_px))
+
+    def _sizes_near(self, size_px: int) -> list[int]:
+        """The nearest smaller and the nearest larger size that works, of those that windows and patches divide."""
+        tried = {self._own_size()[0]}
+        for step in (14, 16, 32, 64):
+            tried |= {size_px // step * step + add for add in (-step, 0, step, 2 * step)}
+        ordered = sorted((size for size in tried if size >= 14), key=lambda size: abs(size - size_px))
+        smaller = next((size for size in ordered if size < size_px and self._try_size(size) is None), None)
+        larger = next((size for size in ordered if size > size_px and self._try_size(size) is None), None)
+        return [size for size in (smaller, larger) if size is not None]
+
+    @torch.no_grad()
+    def _try_size(self, size_px: int) -> str | None:
+        """What is wrong with a size, or None."""
         was_training = self.training
         self.eval()
-        for size_px in sorted(set(sizes_px)):
-            try:
-                self(torch.zeros(1, 3, size_px, size_px, device=next(self.parameters()).device))
-            except (AssertionError, RuntimeError, ValueError) as error:
-                raise ConfigError(f"{self.config.backbone} cannot take {size_px} px: {str(error)[:160]}") from error
-        self.train(was_training)
+        try:
+            black_BCHW = torch.zeros(1, 3, size_px, size_px, device=next(self.parameters()).device)
+            embed_BD = self.embed(black_BCHW)
+            finite = embed_BD.shape == (1, self.embed_dim) and bool(embed_BD.isfinite().all())
+            return None if finite else "its features are empty or not finite"
+        except Exception as error:  # timm's models refuse in many types, some of them without a word
+            return " ".join(str(error).split())[:120] or type(error).__name__
+        finally:
+            self.train(was_training)
 
     def set_drop_path(self, share: float) -> None:
         """Sets stochastic depth to a share (0 to 1) of what the backbone was built with."""
@@ -143,6 +215,22 @@ class CarNet(nn.Module):
             if type(module).__name__ == "DropPath":
                 built = module.__dict__.setdefault("built_drop_prob", module.drop_prob)
                 module.drop_prob = built * share
+
+
+def check_network(config: Config) -> None:
+    """Builds the whole network once and shows it every size of training and inference, before anything is written.
+
+    Raises:
+        ConfigError: The backbone cannot be built, or does not take a size; the message says what it takes.
+        ArtifactError: Its weights cannot be had or do not fit.
+    """
+    CarNet(config.network, 2).check_sizes(list_sizes(config))
+
+
+def list_sizes(config: Config) -> list[int]:
+    """Every size that training, validation and prediction show a network, in pixels."""
+    sizes = [phase.size_px for phase in config.training.sizes]
+    return sorted({*sizes, config.inference.size_px or sizes[-1]})
 
 
 class AveragePool(nn.Module):

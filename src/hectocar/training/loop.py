@@ -20,7 +20,7 @@ from hectocar.artifacts import EventLog, replace_file
 from hectocar.config import Config
 from hectocar.errors import ConfigError
 from hectocar.network.arcface import SubcenterArcFace
-from hectocar.network.carnet import CarNet
+from hectocar.network.carnet import CarNet, list_sizes
 from hectocar.network.inference import autocast, infer_photos, normalize_batch, to_device
 from hectocar.network.weights import load_tensors_with_state, save_tensors
 from hectocar.photos.decode import PhotoBatch
@@ -90,7 +90,7 @@ def train_fold(
     last, log = folder / "last.safetensors", EventLog(folder / "events.jsonl")
     torch.manual_seed(training.seed)
     network = CarNet(config.network, data.num_classes, weights="none" if last.exists() else None).to(device)
-    network.check_sizes([phase.size_px for phase in training.sizes] + [config.inference.size_px or training.sizes[-1].size_px])
+    network.check_sizes(list_sizes(config))
     average = WeightAverage(network, training.ema_decay) if training.ema_decay > 0.0 else None
     optimizer = build_optimizer(network, training)
     # Also where float32 stands in for float16: a power of two changes no digit there, and a checkpoint may move to a GPU.

@@ -16,8 +16,8 @@ from hectocar.config import Config
 from hectocar.config_reader import config_from_tree, config_to_tree
 from hectocar.errors import ArtifactError, ConfigError, DataError
 from hectocar.locks import hold_lock
+from hectocar.network.carnet import check_network
 from hectocar.network.inference import has_fast_precision
-from hectocar.network.weights import create_backbone
 from hectocar.outputs import check_folder, identify, list_content
 from hectocar.photos.car_names import find_similar_pairs
 from hectocar.photos.classes import ClassList
@@ -81,8 +81,7 @@ def create_run(folder: Path, data_folder: Path, config: Config, progress: Progre
     with hold_lock(folder):
         _check_new(folder, data_folder, config)  # the one that wrote until now may have made it
         find_photos(data_folder)
-        # Missing weights are found now, before the scan, not after it.
-        create_backbone(config.network.backbone, config.network.weights, config.network.drop_path_max)
+        check_network(config)  # what cannot be trained is found now, before the scan, not after it
         run = plan_run(folder, data_folder, config, progress)
         save_run(run)
         return run

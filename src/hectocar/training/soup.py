@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from hectocar.config import NetworkConfig
-from hectocar.network.weights import create_backbone, load_tensors_with_state
+from hectocar.network.backbone import create_backbone
+from hectocar.network.weights import load_tensors_with_state
 
 Weights = dict[str, Tensor]
 Judge = Callable[[Weights], dict[str, Any]]
