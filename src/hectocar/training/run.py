@@ -197,7 +197,7 @@ def resume_run(folder: Path, data_folder: Path, config: Config) -> Run:
         raise ConfigError(
             f"--resume: {folder} was started with another configuration:\n"
             + "\n".join(f"  {line}" for line in changes)
-            + "\n  Give the same options as then, or start a new run with another --out"
+            + "\nGive the same options as then, or start a new run with another --out"
         )
     if not data_folder.is_dir():
         raise DataError(f"{data_folder}: no such folder")
