@@ -71,7 +71,7 @@ def _build_backbone(name: str, drop_path_max: float) -> nn.Module:
     optional: dict[str, Any] = {"dynamic_img_size": True, "drop_path_rate": drop_path_max}
     while True:
         try:
-            backbone: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **optional)
+            backbone: Any = timm.create_model(name, pretrained=False, num_classes=0, **optional)
             break
         except TypeError as error:
             unknown = [key for key in optional if key in str(error)]
@@ -88,7 +88,8 @@ def _build_backbone(name: str, drop_path_max: float) -> nn.Module:
             raise ConfigError(f"network.backbone {name!r} cannot be built: {reason}") from error
     if getattr(backbone, "attn_pool", None) is not None:
         backbone.attn_pool = None  # we pool ourselves: it would be a weight that nothing trains
-    return backbone
+    built: nn.Module = backbone
+    return built
 
 
 def _fetch_from_hub(name: str) -> dict[str, Tensor]:
