@@ -157,9 +157,10 @@ def command_finish(args: argparse.Namespace) -> None:
     from hectocar.delivery.finish import finish_runs
     from hectocar.delivery.finish_report import report_tables, total_lines
     from hectocar.network.inference import choose_device
-    from hectocar.photos.views import VIEWS
+    from hectocar.photos.views import VIEWS, find_views
 
     views = tuple(VIEWS) if args.views is None else tuple(args.views.split(","))
+    find_views(views)  # a wrong name is told before the work
     with ConsoleProgress() as progress:
         result = finish_runs(
             args.runs,
