@@ -144,6 +144,24 @@ def test_jobs_plan_with_their_share_of_the_memory(tmp_path: Path, monkeypatch: p
     assert planned == [1, 1]
 
 
+@pytest.mark.parametrize("error", [FileNotFoundError(2, "No such file or directory"), ImportError("no sem_open here")])
+def test_without_shared_memory_the_runs_follow_one_another(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no /dev/shm, --jobs 2 is said not to work and the runs are made all the same."""
+    write_photos(tmp_path / "data")
+    plan = read_plan(write_plan(tmp_path, PLAN.replace("seeds: [1, 2]", "seeds: [1]").replace("epochs: 2", "epochs: 1")))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)
+    notes = Notes()
+    results = run_ablation(plan, tmp_path / "data", tmp_path / "out", device=CPU, num_jobs=2, progress=notes)
+    assert len(results) == 2
+    assert any("no shared memory here" in line for line in notes.lines)
+
+
 def result(variant: str, seed: int, loss: float, cpu: float | None = 10.0) -> AblationResult:
     return AblationResult(variant, seed, 0, loss, 0.5, 20.0, cpu, loss + 1.0)
 

@@ -170,6 +170,9 @@ def run_ablation(
     todo = [task for task in tasks if _read_result(task) is None]
     _prepare_runs(todo, data_folder, progress)
     count = count_with(progress, f"training {len(todo)} runs")
+    if num_jobs > 1 and not _has_semaphores():
+        progress.note("processes get no shared memory here (is there a /dev/shm?): the runs follow one another")
+        num_jobs = 1
     threads = max(1, count_workers(0) // num_jobs)
     free_bytes = read_free_bytes(device, num_jobs)  # once: what the jobs see free later depends on each other's moment
     if num_jobs == 1 and todo:
@@ -238,6 +241,15 @@ def _prepare_runs(tasks: Sequence[_Task], data_folder: Path, progress: Progress)
         if key not in scans:
             scans[key] = plan_run(task.folder, data_folder, task.config, progress)
         save_run(dataclasses.replace(scans[key], folder=task.folder, config=task.config))
+
+
+def _has_semaphores() -> bool:
+    """Whether processes can talk to each other: a pool's queues are guarded by semaphores, which live in shared memory."""
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except (OSError, ImportError):
+        return False
+    return True
 
 
 def _leave_with_parent() -> None:

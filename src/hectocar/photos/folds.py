@@ -100,7 +100,7 @@ def deal_folds(manifest: Manifest, classes: ClassList, config: DataConfig, progr
     Says which classes are too small to be in each fold.
 
     Raises:
-        DataError: Too few photographs.
+        DataError: Too few photographs, or so many in one group that a fold leaves less than two to train on.
     """
     decisions = read_audit(Path(config.audit)).decisions if config.audit else ()
     groups = np.arange(len(manifest), dtype=np.int64)
@@ -108,6 +108,13 @@ def deal_folds(manifest: Manifest, classes: ClassList, config: DataConfig, progr
         groups = group_photos(manifest.sha1, manifest.image_id, decisions)
     labels = manifest.labels(classes)
     fold_N = assign_folds(labels, groups, manifest.used(), num_folds=config.num_folds, seed=config.fold_seed)
+    largest = int(np.bincount(fold_N[fold_N != UNUSED_FOLD]).argmax())
+    num_left = int(np.count_nonzero((fold_N != UNUSED_FOLD) & (fold_N != largest)))
+    if num_left < 2:
+        raise DataError(
+            f"fold {largest} would leave {num_left} photograph to train on; allowed: 2 or more. Add photographs"
+            + (", or raise data.num_folds" if len(np.unique(groups[manifest.used()])) > config.num_folds else "")
+        )
     small = classes_missing_in_folds(labels, fold_N, config.num_folds)
     if small:
         names = listed([f"{classes.label(label)} ({count})" for label, count in small])

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hectocar.artifacts import EventLog, replace_file
 from hectocar.config import Config
-from hectocar.errors import ConfigError
+from hectocar.errors import ConfigError, DataError
 from hectocar.network.arcface import SubcenterArcFace
 from hectocar.network.carnet import CarNet, list_sizes
 from hectocar.network.inference import autocast, infer_photos, normalize_batch, to_device
@@ -84,9 +84,10 @@ def train_fold(
         The validation of what was kept: epoch, size_px, weights (raw or ema), log_loss, top1, top5.
 
     Raises:
-        HectocarError: A photograph or checkpoint is damaged, or the loss is no longer finite.
+        HectocarError: The split has too few photographs, one or a checkpoint is damaged, or the loss is no longer finite.
     """
     training = config.training
+    check_split(data)
     last, log = folder / "last.safetensors", EventLog(folder / "events.jsonl")
     torch.manual_seed(training.seed)
     network = CarNet(config.network, data.num_classes, weights="none" if last.exists() else None).to(device)
@@ -195,6 +196,15 @@ def train_fold(
     return state.best
 
 
+def check_split(data: FoldData) -> None:
+    """Raises DataError unless there are two photographs to train on, for the statistics of BatchNorm, and one to judge."""
+    if len(data.train_rows) < 2 or len(data.valid_rows) < 1:
+        raise DataError(
+            f"the fold has {len(data.train_rows)} photographs to train on and {len(data.valid_rows)} held out; "
+            "allowed: 2 or more, and 1 or more: add photographs, or change data.num_folds"
+        )
+
+
 def compute_loss(
     whole: Callable[..., Tensor], plan: EpochPlan, device: torch.device, precision: str, *tensors: Tensor
 ) -> Tensor:
@@ -278,7 +288,7 @@ def drop_label_noise(
     noisy = find_noisy_rows(judge.head, output.embeddings, labels, config.training.noise_degrees)
     for net in (network, judge):
         net.head.keep_one_center(torch.from_numpy(noisy.dominant_C).to(net.head.centers.device))
-    rows: list[int] = data.train_rows[noisy.place_N].tolist()
+    rows: list[int] = data.train_rows[noisy.place_N].tolist() if len(labels) - len(noisy.place_N) >= 2 else []
     log.write("label_noise", epoch=plan.epoch + 1, dropped=[data.files[row].name for row in rows])
     progress.note(f"label noise: {len(rows)} of {len(labels)} photographs are no longer shown; one sub-center a class is kept")
     return rows
