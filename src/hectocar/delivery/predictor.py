@@ -176,11 +176,17 @@ class Classifier:
 
     def answer(self, batch: RenderBatch) -> NDArray[np.float64]:
         """(B, G) probabilities of a batch in ``self.renders``."""
-        numbers = range(len(self.spec.models))
-        answers = [[self._ask(loaded, batch) for loaded in self._members_of(number)] for number in numbers]
+        return self.combine(self.ask(batch), batch.look_BK)
+
+    def ask(self, batch: RenderBatch) -> list[list[Answer]]:
+        """By model and fold, what each network says about a batch in ``self.renders``."""
+        return [[self._ask(loaded, batch) for loaded in self._members_of(number)] for number in range(len(self.spec.models))]
+
+    def combine(self, answers: Sequence[Sequence[Answer]], look_BK: NDArray[np.float32]) -> NDArray[np.float64]:
+        """(B, G) probabilities by the answers of some networks of each model."""
         if self.level is None or self.spec.finish is None:
             return np.exp(average_folds([table for folds in answers for table in average_answers(folds).sources]))
-        return self.level.apply(answers, batch.look_BK, self.spec.prior, self.spec.finish.brightness)
+        return self.level.apply(answers, look_BK, self.spec.prior, self.spec.finish.brightness)
 
     def _members_of(self, model: int) -> list[_Loaded]:
         return [loaded for loaded in self.members if loaded.member.model == model]

@@ -111,7 +111,7 @@ class Level:
             prior_G: Share of each class in training.
             brightness: Mean luma of the training photographs.
         """
-        log_probs = self._answer(join_models([average_answers(folds) for folds in answers]), looks_NK)
+        log_probs = self.answer(join_models([average_answers(folds) for folds in answers]), looks_NK)
         if self.floor is None or self.floor_temperature is None:
             return np.exp(log_probs)
         verdicts = [self._doubt(answer, looks_NK, brightness) for answer in pair_folds(answers)]
@@ -124,13 +124,13 @@ class Level:
         """(N,) temperature and (N,) share of the prior that one network of each model asks for."""
         assert self.floor is not None
         assert self.floor_temperature is not None
-        log_probs = self._answer(answer, looks_NK)
+        log_probs = self.answer(answer, looks_NK)
         before = doubt_features(log_probs, answer, looks_NK, brightness)
         temperature_N = self.floor_temperature.temperatures(before, len(before))
         after = doubt_features(log_softmax(log_probs / temperature_N[:, None]), answer, looks_NK, brightness)
         return temperature_N, self.floor.shares(after)
 
-    def _answer(self, answer: Answer, looks_NK: NDArray[Any]) -> Floats:
+    def answer(self, answer: Answer, looks_NK: NDArray[Any]) -> Floats:
         """(N, G) log probabilities before the floor and its temperature."""
         log_probs = arithmetic_mean(answer.sources) if self.blend is None else self.blend.apply(answer.sources)
         if self.temperature is not None:
