@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hectocar.artifacts import EventLog
-from hectocar.audit.audit import audit_photos, summarize
+from hectocar.audit.audit import audit_photos, check_edits, summarize, write_audit
 from hectocar.audit.report import AuditReport
 from hectocar.cli import main
 from hectocar.errors import ArtifactError, DataError
@@ -90,7 +90,7 @@ def test_nothing_in_the_data_folder_changes(showroom: Path, report: AuditReport)
     """All that the audit writes lies in its own folder."""
     out = showroom.parent / "audit"
     assert sorted(path.name for path in out.iterdir()) == [
-        "audit.html", "audit.json", "decisions.csv", "photos.parquet", "shift.json"
+        ".hectocar", "audit.html", "audit.json", "decisions.csv", "photos.parquet", "shift.json"
     ]  # fmt: skip
     assert not [path for path in showroom.rglob("*") if path.suffix in (".html", ".parquet", ".part")]
 
@@ -118,11 +118,43 @@ def test_edited_decisions_are_never_lost(showroom: Path, report: AuditReport, tm
     assert (out / "decisions.csv").read_bytes() == before
     edited = before.replace(b",drop,", b",keep,", 1)
     (out / "decisions.csv").write_bytes(edited)
-    with pytest.raises(ArtifactError, match="edited since the audit wrote it"):
+    with pytest.raises(ArtifactError, match=r"decisions\.csv: edited since hectocar wrote it; .* --overwrite"):
         audit_photos(showroom, out, NoProgress())
     assert (out / "decisions.csv").read_bytes() == edited
     audit_photos(showroom, out, NoProgress(), overwrite=True)
     assert (out / "decisions.csv").read_bytes() == before
+
+
+def test_edits_made_while_an_audit_works_are_kept(
+    showroom: Path, report: AuditReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decisions are looked at again at the moment of writing; nothing is replaced where a person was quicker."""
+    out = tmp_path / "audit"
+    write_audit(report, out, NoProgress())
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def edit(report: AuditReport, path: Path) -> None:
+        path.write_text("page")
+        (out / "decisions.csv").write_bytes(before["decisions.csv"] + b"mine")
+
+    monkeypatch.setattr("hectocar.audit.audit.write_page", edit)
+    with pytest.raises(ArtifactError, match="edited since hectocar wrote it"):
+        write_audit(report, out, NoProgress())
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before | {
+        "decisions.csv": before["decisions.csv"] + b"mine"
+    }
+
+
+def test_an_audit_of_an_earlier_version_is_known(report: AuditReport, tmp_path: Path) -> None:
+    """It has no mark, but the digest of its decisions in audit.json: unedited it is replaced, edited it is not."""
+    write_audit(report, tmp_path / "audit", NoProgress())
+    (tmp_path / "audit" / ".hectocar").unlink()
+    check_edits(tmp_path / "audit", overwrite=False)
+    with (tmp_path / "audit" / "decisions.csv").open("ab") as file:
+        file.write(b"mine")
+    (tmp_path / "audit" / ".hectocar").unlink()
+    with pytest.raises(ArtifactError, match="edited since hectocar wrote it"):
+        check_edits(tmp_path / "audit", overwrite=False)
 
 
 def test_a_folder_of_something_else_is_not_touched(showroom: Path, tmp_path: Path) -> None:

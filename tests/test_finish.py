@@ -189,7 +189,7 @@ def predict(bundle: Path, showroom: Path, out: Path, *options: str) -> bytes:
 
 
 def test_any_number_of_workers_gives_the_same_file(bundle: Path, showroom: Path, tmp_path: Path) -> None:
-    """To the last byte; and nothing stays beside it."""
+    """To the last byte; and nothing but the mark by which it is known stays beside it."""
     first = predict(bundle, showroom, tmp_path / "a.csv", "--workers", "1")
     assert predict(bundle, showroom, tmp_path / "b.csv", "--workers", "5") == first
     assert sorted(item.name for item in tmp_path.iterdir() if not item.name.startswith(".")) == ["a.csv", "b.csv"]
@@ -306,11 +306,12 @@ def test_runs_that_do_not_belong_together_are_refused(
     fewer = train(showroom, tmp_path / "fewer", "data.drop_exact_duplicates=false", "data.exclude=[]")
     classes = train(showroom, tmp_path / "classes", "data.class_limit=2")
     (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "thesis.txt").write_text("mine")
     cases = (
         ([runs[0], fewer], tmp_path / "b", "trained on other photographs"),
         ([runs[0], classes], tmp_path / "b", "classes or their order differ"),
         ([runs[0], runs[0]], tmp_path / "b", "given twice"),
-        ([runs[0]], tmp_path / "there", "exists already"),
+        ([runs[0]], tmp_path / "there", "exists and is not a bundle"),
         ([tmp_path / "gone"], tmp_path / "b", "not a run"),
     )
     for folders, out, words in cases:

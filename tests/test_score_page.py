@@ -163,8 +163,6 @@ def test_what_was_not_pointed_at_is_only_told_about(contest: Path, tmp_path: Pat
 def test_the_command_writes_three_files_and_touches_no_other(contest: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Run twice it writes the same bytes; the tables hold every class and every row."""
     out = contest / "out"
-    out.mkdir()
-    (out / "mine.txt").write_text("mine")
     arguments = ["score", str(contest / "submission.csv"), str(contest / "truth" / "answers.csv"), "--out", str(out)]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
@@ -173,9 +171,15 @@ def test_the_command_writes_three_files_and_touches_no_other(contest: Path, caps
     assert "5 of 5 photographs carry 100.0% of the loss" in printed
     assert f"{out}: score.html, per_class.csv, photographs.csv\n" in printed
     before = {name: (out / name).read_bytes() for name in FILES}
-    assert {item.name for item in out.iterdir()} == {*FILES, "mine.txt"}
+    (out / "mine.txt").write_text("mine")
     assert main(arguments) == 0
     assert {name: (out / name).read_bytes() for name in FILES} == before
+    assert {item.name for item in out.iterdir()} == {*FILES, "mine.txt", ".hectocar"}
+    (out / "photographs.csv").write_text("my notes")
+    assert main(arguments) == 2
+    assert "photographs.csv: edited since hectocar wrote it" in capsys.readouterr().err
+    assert (out / "photographs.csv").read_text() == "my notes"
+    assert main([*arguments, "--overwrite"]) == 0
     photos, classes = rows_of(out / "photographs.csv"), rows_of(out / "per_class.csv")
     assert list(photos[0]) == ["ID", "label", "log_loss", "label_prob", "predicted", "predicted_prob"]
     assert [row["ID"] for row in photos] == ["T_3", "T_1", "T_4", "T_0", "T_2"]
@@ -208,7 +212,7 @@ def test_top_rules_the_screen_and_the_page(contest: Path, capsys: pytest.Capture
         (["--photos", "{folder}/nowhere", "--out", "{folder}/out"], "no such file or folder"),
         (["--photos", "{folder}/truth/answers.csv", "--out", "{folder}/out"], "column img_path is not there once"),
         (["--photos", "{folder}/truth", "--out", "{folder}/out"], "no photographs in it"),
-        (["--out", "{folder}/submission.csv"], "submission.csv is no folder"),
+        (["--out", "{folder}/submission.csv"], "submission.csv: is a file, and a score is a folder"),
         (["--equivalent", "{folder}/test.csv"], "column class_a, class_b is not there once"),
     ],
 )

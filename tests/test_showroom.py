@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from hectocar.errors import DataError
+from hectocar.errors import ArtifactError, DataError
 from hectocar.photos.showroom import (
     EQUIVALENT_PAIR,
     ShowroomSpec,
@@ -361,7 +361,7 @@ def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path: Path)
     full = tmp_path / "full"
     full.mkdir()
     (full / "mine.txt").write_text("keep")
-    with pytest.raises(DataError, match="not an empty folder"):
+    with pytest.raises(ArtifactError, match="give a new or an empty folder"):
         write_showroom(full, TINY)
     assert read_tree(tmp_path) == {"full/mine.txt": b"keep"}
     (tmp_path / "empty").mkdir()

@@ -3,6 +3,8 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,7 @@ from hectocar.boundary import run_guarded
 from hectocar.cli_parser import build_parser
 from hectocar.config_reader import describe_config, read_config
 from hectocar.errors import ConfigError
+from hectocar.outputs import check_folder, check_unedited, claim_file, claim_folder
 from hectocar.photos.classes import ClassList
 from hectocar.progress import count_with
 from hectocar.terminal import ConsoleProgress, print_table, say
@@ -52,10 +55,13 @@ def command_folds(args: argparse.Namespace) -> None:
     from hectocar.photos.manifest import scan_photos
 
     config = read_config(args.preset, args.config, args.set, overrides=_overrides(args)).data
-    with ConsoleProgress() as progress:
-        manifest, classes = scan_photos(args.data, config, progress)
-        folds = deal_folds(manifest, classes, config, progress)
-    write_fold_table(args.out, manifest, folds)
+    inputs = [Path(name) for name in (args.config, config.audit, *config.exclude) if name]
+    with claim_file(args.out, "folds", inputs=inputs, data=args.data, overwrite=args.overwrite) as check:
+        with ConsoleProgress() as progress:
+            manifest, classes = scan_photos(args.data, config, progress)
+            folds = deal_folds(manifest, classes, config, progress)
+        check()
+        write_fold_table(args.out, manifest, folds)
     print_table(fold_rows(manifest, classes, folds, config.num_folds))
     say(f"{args.out}: image_id, class_name, fold (-1: not used), group, status, problem")
 
@@ -92,16 +98,24 @@ def command_predict(args: argparse.Namespace) -> None:
     from hectocar.delivery.submit import check_form, predict_photos, save_submission
     from hectocar.photos.photo_list import find_photo_list
 
-    with ConsoleProgress() as progress:
+    with ConsoleProgress() as progress, ExitStack() as stack:
         photos = find_photo_list(args.photos, args.sample, progress)
+        check = None
+        if args.out is not None:
+            folders = [path for path in args.photos if path.is_dir()]  # an answer may lie in one
+            inputs = [path for path in (args.model, *args.photos, photos.sample, *photos.files) if path and path not in folders]
+            claim = claim_file(args.out, "submission", inputs=inputs, overwrite=args.overwrite)
+            check = stack.enter_context(claim)
         classifier = Classifier.load(args.model, device=args.device, num_views=args.views, num_folds=args.folds)
         if args.out is not None:
             check_form(classifier, photos)
         for line in describe_choice(classifier).splitlines():
             progress.note(line)
         answer = predict_photos(classifier, photos, progress, num_workers=args.workers, out=args.out)
+        if check is not None:
+            check()
+            submission = save_submission(classifier, answer, args.out, args.equivalent)
     if args.out is not None:
-        submission = save_submission(classifier, answer, args.out, args.equivalent)
         say(f"{args.out}: {len(submission.ids)} rows x {len(submission.columns)} classes, checked by the evaluator's rules")
     else:
         for row, image_id in enumerate(photos.ids):
@@ -126,6 +140,8 @@ def command_score(args: argparse.Namespace) -> None:
 
     if args.photos is not None and args.out is None:
         raise ConfigError("--photos is for the pictures of score.html; give --out DIR too")
+    if args.out is not None:
+        check_folder(args.out, "score", inputs=[args.submission, args.answer])  # before the work
     submission, answers = read_submission(args.submission), read_answers(args.answer)
     if args.equivalent is not None:
         pairs = read_equivalent_pairs(args.equivalent)
@@ -138,17 +154,24 @@ def command_score(args: argparse.Namespace) -> None:
     for line in (*report.table(), "", *costs.class_table(10), "", *costs.photo_table(args.top), shown):
         say(line)
     if args.out is not None:
-        from hectocar.lab.score_page import find_pictures, save_score
+        from hectocar.lab.score_page import EDITED, find_pictures, save_score
 
-        pictures = find_pictures(args.photos, args.answer, answers.ids)
-        save_score(args.out, report, costs, pictures, title=f"Score of {args.submission.name}", top=args.top)
+        with claim_folder(args.out, "score", inputs=[args.submission, args.answer]):
+            if not args.overwrite:
+                check_unedited(args.out, EDITED)
+            pictures = find_pictures(args.photos, args.answer, answers.ids)
+            title = f"Score of {args.submission.name}"
+            save_score(args.out, report, costs, pictures, title=title, top=args.top, overwrite=args.overwrite)
         say(f"{args.out}: score.html, per_class.csv, photographs.csv" + (" (no pictures)" if pictures.problem else ""))
 
 
 def command_bundle(args: argparse.Namespace) -> None:
     from hectocar.delivery.bundle import join_runs, write_bundle
+    from hectocar.delivery.bundle_place import claim_bundle
 
-    spec = write_bundle(join_runs([args.model]), args.out)
+    runs = join_runs([args.model])
+    with claim_bundle(args.out, runs) as made_of:
+        spec = write_bundle(runs, args.out, made_of=made_of)
     losses = ", ".join(f"fold {member.fold}: {member.log_loss:.4f}" for member in spec.members)
     say(f"{args.out}: {len(spec.members)} networks, {spec.classes.num_trained} classes; validation log loss {losses}")
 
@@ -185,7 +208,9 @@ def command_preview(args: argparse.Namespace) -> None:
     from hectocar.lab.preview import draw_preview
 
     config = read_config(args.preset, args.config, args.set, overrides=_overrides(args))
-    sizes = draw_preview(args.data, config, args.out, num_photos=args.photos, seed=args.seed)
+    inputs = [path for path in (args.config, args.audit) if path is not None]
+    with claim_file(args.out, "preview", inputs=inputs, data=args.data, overwrite=args.overwrite):
+        sizes = draw_preview(args.data, config, args.out, num_photos=args.photos, seed=args.seed)
     say(f"{args.out}: what the network sees at {', '.join(map(str, sizes))} px")
 
 

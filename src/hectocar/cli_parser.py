@@ -85,6 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_config_options(folds)
     folds.add_argument("--audit", type=path, default=None, metavar="DIR", help="obey the decisions of an audit")
     folds.add_argument("--out", type=path, default=Path("folds.csv"), metavar="CSV")
+    folds.add_argument("--overwrite", action="store_true", help="replace --out even if it is a file of yours")
     folds.set_defaults(command="folds")
 
     train = commands.add_parser("train", help="train one fold or all")
@@ -115,6 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--workers", type=whole_number(0, MAX_WORKERS), default=0, help="decoding threads (default: one per core)"
     )
     add_device_option(predict)
+    predict.add_argument("--overwrite", action="store_true", help="replace --out even if it is a file of yours")
     predict.set_defaults(command="predict")
 
     score = commands.add_parser("score", help="score a submission against known answers")
@@ -125,6 +127,7 @@ def build_parser() -> argparse.ArgumentParser:
     where = "pictures for score.html: a csv (ID, img_path) or a folder (default: test.csv beside or above ANSWER)"
     score.add_argument("--photos", type=path, default=None, metavar="PHOTOS", help=where)
     score.add_argument("--top", type=whole_number(0), default=20, help="most expensive photographs to show (default: 20)")
+    score.add_argument("--overwrite", action="store_true", help="replace files in --out even if they were edited")
     score.set_defaults(command="score")
 
     bundle = commands.add_parser("bundle", help="make a model bundle from the finished folds of a run")
@@ -153,6 +156,7 @@ def build_parser() -> argparse.ArgumentParser:
     preview.add_argument("--out", type=path, default=Path("preview.png"), metavar="PNG")
     preview.add_argument("--photos", type=whole_number(2, 64), default=6, help="photographs per row (default: 6)")
     preview.add_argument("--seed", type=whole_number(0, MAX_SEED), default=0, help="which photographs")
+    preview.add_argument("--overwrite", action="store_true", help="replace --out even if it is a file of yours")
     preview.set_defaults(command="preview")
 
     showroom = commands.add_parser("showroom", help="render the embedded data set of invented cars")

@@ -32,7 +32,14 @@ _WORDS = {
     "showroom": "a showroom",
     "submission": "a submission",
 }
-_SIGNS = {"audit": ("audit.json",), "bundle": ("bundle.json",), "run": ("config.json", "manifest.parquet")}
+_SIGNS = {
+    "ablation": ("runs.csv", "table.md", "plot.png"),
+    "audit": ("audit.json",),
+    "bundle": ("bundle.json",),
+    "run": ("config.json", "manifest.parquet"),
+    "score": ("score.html", "per_class.csv", "photographs.csv"),
+    "showroom": ("truth/answers.csv", "truth/faults.csv", "test.csv"),
+}
 """Files by which an artefact is known without a mark."""
 _MAX_MARK_BYTES = 1_000_000
 

@@ -163,12 +163,12 @@ def check_room(folder: Path, num_bytes: int, what: str, *, largest_bytes: int = 
     if num_bytes > free:
         raise WriteError(
             f"{folder}: {what} need {_in_bytes(num_bytes)}, and {_in_bytes(free)} are free there; make room, or give a place "
-            "with more; nothing was begun"
+            "with more"
         )
     if limit is not None and largest_bytes > limit:
         raise WriteError(
             f"{folder}: {what} need a file of {_in_bytes(largest_bytes)}, and this shell allows files of {_in_bytes(limit)} "
-            "(ulimit -f); raise that limit; nothing was begun"
+            "(ulimit -f); raise that limit"
         )
 
 

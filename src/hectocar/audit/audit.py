@@ -22,7 +22,8 @@ from hectocar.audit.report import AuditReport
 from hectocar.audit.suspect_findings import judge_labels, judge_views
 from hectocar.audit.view_suspects import MIN_SAMPLES
 from hectocar.config import DataConfig
-from hectocar.errors import ArtifactError, DataError
+from hectocar.errors import DataError
+from hectocar.outputs import MARK, Mark, check_unedited, claim_folder, publish_folder
 from hectocar.photos.classes import build_class_list
 from hectocar.photos.decisions import (
     AUDIT_FILE,
@@ -39,6 +40,7 @@ from hectocar.photos.scan import PhotoScan, scan_files
 from hectocar.progress import Progress, count_with
 
 NEEDS_NETWORK = "needs a network: give --weights FILE (a pretrained backbone) or --run RUN"
+EDITED = "give another --out, or --overwrite to lose the edits"
 NEEDS_RUN = "needs out-of-fold predictions: train with `hectocar train DATA --fold all --out RUN`, then give --run RUN"
 
 
@@ -74,7 +76,18 @@ def audit_photos(
         ArtifactError: ``out`` holds edited decisions or something else, or run or weights cannot be used.
     """
     config, device = config or DataConfig(), device or torch.device("cpu")
-    check_out(out, overwrite)
+    with claim_folder(out, "audit", inputs=[] if run is None else [run], data=data_folder):
+        check_edits(out, overwrite)
+        report = examine_photos(data_folder, progress, test_folder, run, weights, backbone, device, config)
+        write_audit(report, out, progress, overwrite)
+    return report
+
+
+def examine_photos(
+    data_folder: Path, progress: Progress, test_folder: Path | None, run: Path | None, weights: str | None, backbone: str,
+    device: torch.device, config: DataConfig,
+) -> AuditReport:  # fmt: skip
+    """All that ``audit_photos`` finds, in memory."""
     embedder = build_embedder(run=run, weights=weights, backbone=backbone, device=device, max_megapixels=config.max_megapixels)
     scan, class_name = scan_train_and_test(data_folder, test_folder, config, progress)
     names = sorted({name for name in class_name if name})
@@ -102,7 +115,7 @@ def audit_photos(
         unavailable |= dict.fromkeys(("no_car", "part_only", "rotated"), f"needs {MIN_SAMPLES} readable photographs")
     else:
         decisions += judge_views(scan, rows, embeddings, embedder, progress)
-    report = AuditReport(
+    return AuditReport(
         data_folder=data_folder,
         scan=scan,
         class_name=class_name,
@@ -113,8 +126,6 @@ def audit_photos(
         drift=measure_drift(scan, labels, embeddings, config, progress),
         notes=(f"embeddings: {embedder.source}",) if embedder else (),
     )
-    write_audit(report, out, progress)
-    return report
 
 
 def scan_train_and_test(
@@ -163,31 +174,35 @@ def embed_readable(
     return dataclasses.replace(scan, rows=tuple(rows)), embeddings
 
 
-def check_out(out: Path, overwrite: bool) -> None:
-    """Raises ArtifactError where ``out`` is not free, an audit with edited decisions, or no audit at all."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / AUDIT_FILE).is_file():
-        raise ArtifactError(f"--out {out}: exists and is not an audit; give another folder")
-    facts = read_json(out / AUDIT_FILE)
-    written = facts.get("decisions_sha256") if isinstance(facts, dict) else None
-    path = out / DECISIONS_FILE
-    if path.is_file() and hash_file(path) != written and not overwrite:
-        raise ArtifactError(f"{path}: edited since the audit wrote it; give another --out, or --overwrite to lose the edits")
+def check_edits(out: Path, overwrite: bool) -> None:
+    """Raises ArtifactError where an audit's files were edited since it wrote them, unless they may be lost."""
+    if not (out / MARK).is_file() and (out / AUDIT_FILE).is_file():  # of an earlier version: its mark is made now
+        facts = read_json(out / AUDIT_FILE)
+        written = str(facts.get("decisions_sha256")) if isinstance(facts, dict) else ""
+        Mark("audit", {DECISIONS_FILE: (written,)}).write(out / MARK)
+    if not overwrite:
+        check_unedited(out, EDITED)
 
 
-def write_audit(report: AuditReport, out: Path, progress: Progress) -> None:
-    """Writes all files; audit.json, which makes the folder an audit, comes last."""
-    out.mkdir(parents=True, exist_ok=True)
-    write_decisions(out / DECISIONS_FILE, report.decisions)
-    save_measurements(report, out / "photos.parquet")
+def write_audit(report: AuditReport, out: Path, progress: Progress, overwrite: bool = False) -> None:
+    """Writes all files or none; audit.json, which makes the folder an audit, comes last.
+
+    Raises:
+        ArtifactError: A file was edited while the audit worked.
+    """
+    publish_folder(
+        out, "audit", lambda folder: _fill_audit(report, folder, progress), last=AUDIT_FILE, overwrite=overwrite, advice=EDITED
+    )
+
+
+def _fill_audit(report: AuditReport, folder: Path, progress: Progress) -> None:
+    write_decisions(folder / DECISIONS_FILE, report.decisions)
+    save_measurements(report, folder / "photos.parquet")
     shift = report.drift.shift.shift if report.drift and report.drift.shift else None
     if shift is not None and not shift.is_identity:
-        write_json(out / SHIFT_FILE, shift.to_json())
-    else:
-        (out / SHIFT_FILE).unlink(missing_ok=True)
+        write_json(folder / SHIFT_FILE, shift.to_json())
     progress.note("drawing the page")
-    write_page(report, out / "audit.html")
+    write_page(report, folder / "audit.html")
     train = [k for k, name in enumerate(report.class_name) if name]
     facts = {
         "made": utc_now(),
@@ -196,12 +211,12 @@ def write_audit(report: AuditReport, out: Path, progress: Progress) -> None:
         "num_train": report.num_train,
         "num_test": len(report.scan) - report.num_train,
         "photos_digest": digest_photos([report.scan.image_id[k] for k in train], [report.scan.rows[k].sha1 for k in train]),
-        "decisions_sha256": hash_file(out / DECISIONS_FILE),
+        "decisions_sha256": hash_file(folder / DECISIONS_FILE),
         "unavailable": report.unavailable,
         "num_label_errors": report.num_label_errors,
         "notes": list(report.notes),
     }
-    write_json(out / AUDIT_FILE, facts)
+    write_json(folder / AUDIT_FILE, facts)
 
 
 def save_measurements(report: AuditReport, path: Path) -> None:

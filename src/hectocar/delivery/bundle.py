@@ -18,13 +18,16 @@ from numpy.typing import NDArray
 from hectocar.artifacts import hash_file, make_folder, read_json, write_json
 from hectocar.config import DataConfig, InferenceConfig, NetworkConfig
 from hectocar.config_reader import config_from_tree
+from hectocar.delivery.bundle_place import check_bundle_place, digest_runs, measure_networks
 from hectocar.errors import ArtifactError, ConfigError, DataError
 from hectocar.network.carnet import CarNet
 from hectocar.network.weights import load_state_exactly, load_tensors_with_state, save_tensors
+from hectocar.outputs import MARK, Mark
 from hectocar.photos.classes import ClassList
 from hectocar.photos.inputs import read_run_inputs
 from hectocar.photos.views import VIEWS
 from hectocar.scoring.finish import Finish
+from hectocar.writing import check_room
 
 FORMAT, FORMAT_VERSION = "hectocar-bundle", 2
 
@@ -184,20 +187,28 @@ def write_bundle(
     finish: Finish | None = None,
     banks: Mapping[tuple[int, int], Bank] | None = None,
     extra: Callable[[Path], object] | None = None,
+    made_of: str = "",
 ) -> BundleSpec:
     """Makes a bundle from the finished folds of runs; the folder appears whole or not at all.
 
     Args:
         runs: As ``join_runs`` gives them.
-        folder: Must not exist.
+        folder: See ``check_bundle_place``; one that was made of the same is kept as it is.
         finish: What was fitted on out-of-fold predictions.
         banks: By (number of the run, fold), where the finish looks at neighbours.
         extra: Writes a report into the folder.
+        made_of: See ``claim_bundle``.
 
     Raises:
-        ArtifactError: The bundle's folder exists.
+        ArtifactError: Something else stands there.
+        WriteError: No room.
     """
-    check_new(folder)
+    made_of = made_of or digest_runs(runs, ())
+    if check_bundle_place(folder, runs, made_of):
+        return _read_bundle(folder)
+    num_bytes = measure_networks(runs)
+    num_bytes += sum(bank.embeddings.nbytes + bank.labels.nbytes for bank in (banks or {}).values())
+    check_room(folder, num_bytes, "the networks and their banks")
 
     def fill(temporary: Path) -> None:
         members = []
@@ -220,18 +231,13 @@ def write_bundle(
             "members": members,
             "finish": finish.to_json() if finish else None,
         }
-        write_json(temporary / "bundle.json", tree)
         if extra:
             extra(temporary)
+        Mark("bundle", made_of=made_of).write(temporary / MARK)
+        write_json(temporary / "bundle.json", tree)
 
-    make_folder(folder, fill)
+    make_folder(folder, fill, last="bundle.json")
     return _read_bundle(folder)
-
-
-def check_new(folder: Path) -> None:
-    """Raises ArtifactError where something stands already: said before the work, not after it."""
-    if folder.exists():
-        raise ArtifactError(f"--out {folder}: exists already; give another folder or remove it first")
 
 
 def _model_tree(model: ModelSpec) -> dict[str, Any]:

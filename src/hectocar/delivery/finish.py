@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hectocar.delivery.bundle import Bank, BundleSpec, check_new, join_runs, load_network, to_unit, write_bundle
+from hectocar.delivery.bundle import Bank, BundleSpec, join_runs, load_network, to_unit, write_bundle
+from hectocar.delivery.bundle_place import claim_bundle
 from hectocar.delivery.finish_report import Effects, write_report
 from hectocar.delivery.oof import (
     CLEAN,
@@ -68,7 +69,7 @@ def finish_runs(
 
     Args:
         run_folders: Runs of the same photographs and classes, each with one finished fold or more.
-        bundle_folder: Must not exist.
+        bundle_folder: Missing or empty, or this very bundle, as a kill after the last step leaves it.
         data_folder: Where the photographs lie now; None means where the first run found them.
         audit_folder: Whose suspects the expected loss is given without, too; None means the audit that the first run obeys.
         views: Candidates, see ``photos.views.VIEWS``; the plain one always is.
@@ -79,10 +80,17 @@ def finish_runs(
         ArtifactError: Runs that do not belong together, or a bundle folder that exists.
         ConfigError: An unknown view.
     """
-    check_new(bundle_folder)
     specs = join_runs(run_folders)
-    root = data_folder or read_run_inputs(run_folders[0])[2].root
     suspects = find_suspects(run_folders[0], audit_folder, progress)
+    with claim_bundle(bundle_folder, specs, ["finish", *views, "without", *sorted(suspects)]) as made_of:
+        root = data_folder or read_run_inputs(run_folders[0])[2].root
+        return _finish(specs, run_folders, bundle_folder, made_of, root, suspects, views, device, progress)
+
+
+def _finish(
+    specs: Sequence[BundleSpec], run_folders: Sequence[Path], bundle_folder: Path, made_of: str, root: Path,
+    suspects: frozenset[str], views: Sequence[str], device: torch.device, progress: Progress,
+) -> FinishResult:  # fmt: skip
     brightness = measure_brightness(run_folders[0], root)
     chosen = _usable_views(specs, find_views(["plain", *(name for name in views if name != "plain")]), progress)
     conditions = [CLEAN, SHIFTED] if _same_shift(run_folders) else [CLEAN]
@@ -116,6 +124,7 @@ def finish_runs(
         finish=report.finish,
         banks={key: bank for key, (bank, _) in banks.items()},
         extra=lambda folder: write_report(folder / "report", report, effects),
+        made_of=made_of,
     )
     return FinishResult(bundle, report, effects)
 

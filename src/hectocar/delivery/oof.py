@@ -20,6 +20,7 @@ from hectocar.config import InferenceConfig
 from hectocar.delivery.bundle import BundleSpec, Member, load_network, read_run_model
 from hectocar.delivery.out_of_fold_store import Predictions, Shelf
 from hectocar.errors import ArtifactError, DataError
+from hectocar.locks import hold_lock
 from hectocar.network.arcface import SubcenterArcFace, find_dominant_centers
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import infer_views
@@ -200,9 +201,10 @@ def _predict_member(
     )
     found = shelf.find(job.views, own)
     if found is None:
-        _check_bytes(job)
-        found = _predict(spec, member, job, renders, places, device, count)
-        shelf.put(found, job.views, own)
+        with hold_lock(shelf.folder / f"{job.condition}_fold{member.fold}"):
+            _check_bytes(job)
+            found = _predict(spec, member, job, renders, places, device, count)
+            shelf.put(found, job.views, own)
     fold_N = np.full(len(job.files), member.fold, dtype=np.int64)
     names = tuple(view.name for view in job.views)
     return ViewTable(names, job.image_id, job.kind, fold_N, found.logits, found.embeddings, found.looks)

@@ -1,13 +1,14 @@
 """Predictions of many photographs, written part by part beside the answer, so that an interruption loses one part at most.
 
-OUT.parts/<n>.npz (probabilities, problems) are taken up again while model, choice of views and folds, and photographs are
-the same; they go when the answer stands. A part is one list of batches whatever the number of workers and wherever the
-work was cut, so the answer is the same to the last digit.
+OUT.parts/<n>.npz (probabilities, problems, and the digest of what they were made from) are taken up again while model,
+choice of views and folds, and photographs are the same; they go when the answer stands. A part is one list of batches
+whatever the number of workers and wherever the work was cut, so the answer is the same to the last digit.
 """
 
 import json
-import shutil
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,13 +17,18 @@ import numpy as np
 from hectocar.artifacts import compute_digest, load_arrays, make_folder, read_json, save_arrays, write_json
 from hectocar.delivery.predictor import Classifier, ProbabilityTable
 from hectocar.errors import ArtifactError
+from hectocar.outputs import list_content
+from hectocar.writing import name_beside, sweep
 
 PART_PHOTOS = 256
+_MARKER = "parts.json"
+_MAX_NAME_BYTES = 255
 
 
 def parts_folder(out: Path) -> Path:
     """Where the parts of an answer lie."""
-    return out.with_name(f"{out.name}.parts")
+    visible = out.with_name(f"{out.name}.parts")
+    return visible if len(os.fsencode(visible.name)) <= _MAX_NAME_BYTES else name_beside(out, ".parts")
 
 
 def predict_in_parts(
@@ -48,17 +54,18 @@ def predict_in_parts(
     Raises:
         ArtifactError: The folder holds something else.
     """
-    _open_folder(folder, compute_digest(_describe(classifier, files)))
+    digest = compute_digest(_describe(classifier, files))
+    _open_folder(folder, digest)
     parts, num_found = [], 0
     for start in range(0, len(files), PART_PHOTOS):
         chunk = files[start : start + PART_PHOTOS]
         path = folder / f"{start // PART_PHOTOS:06d}.npz"
-        part = _load_part(path, len(chunk), classifier.classes.num_trained)
+        part = _load_part(path, digest, len(chunk), classifier.classes.num_trained)
         if part is None:
             part = classifier.predict_table(
                 chunk, num_workers=num_workers, on_photo=_shifted(on_photo, start, len(files)) if on_photo else None
             )
-            _save_part(path, part)
+            _save_part(path, digest, part)
         else:
             num_found += len(chunk)
             if on_photo:
@@ -71,18 +78,29 @@ def predict_in_parts(
 
 
 def remove_parts(folder: Path) -> None:
-    """Removes the parts once the answer stands."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Removes the parts once the answer stands, the file by which the folder is known last; what is not ours stays."""
+    if not (folder / _MARKER).is_file():
+        return
+    for path in [*folder.glob("??????.npz"), folder / _MARKER]:
+        path.unlink(missing_ok=True)
+    sweep(folder)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _open_folder(folder: Path, digest: str) -> None:
-    marker = folder / "parts.json"
-    if folder.exists() and not marker.is_file():
-        raise ArtifactError(f"{folder}: stands where the parts of the answer are kept, and is none of ours; move it away")
-    if folder.exists() and read_json(marker) != {"made_of": digest}:
-        shutil.rmtree(folder)
-    if not folder.exists():
-        make_folder(folder, lambda temporary: write_json(temporary / marker.name, {"made_of": digest}))
+    foreign = f"{folder}: stands where the parts of the answer are kept, and is none of ours; move it away"
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise ArtifactError(foreign)
+    if folder.is_dir() and list_content(folder):
+        if not (folder / _MARKER).is_file():
+            raise ArtifactError(foreign)
+        if read_json(folder / _MARKER) == {"made_of": digest}:
+            return
+        remove_parts(folder)
+        if folder.is_dir() and list_content(folder):
+            raise ArtifactError(foreign)
+    make_folder(folder, lambda temporary: write_json(temporary / _MARKER, {"made_of": digest}))
 
 
 def _describe(classifier: Classifier, files: tuple[Path, ...]) -> list[object]:
@@ -101,14 +119,16 @@ def _shifted(on_photo: Callable[[int, int], None], start: int, total: int) -> Ca
     return lambda done, _: on_photo(start + done, total)
 
 
-def _save_part(path: Path, part: ProbabilityTable) -> None:
+def _save_part(path: Path, digest: str, part: ProbabilityTable) -> None:
     problems = json.dumps({str(row): reason for row, reason in part.problems.items()}, ensure_ascii=False)
-    save_arrays(path, probs=part.probs_NG, problems=problems)
+    save_arrays(path, probs=part.probs_NG, problems=problems, made_of=digest)
 
 
-def _load_part(path: Path, num_rows: int, num_classes: int) -> ProbabilityTable | None:
+def _load_part(path: Path, digest: str, num_rows: int, num_classes: int) -> ProbabilityTable | None:
     data = load_arrays(path)
-    if data is None or data.keys() != {"probs", "problems"} or data["probs"].shape != (num_rows, num_classes):
-        return None  # none yet, or damaged: it is made again
+    if data is None or data.keys() != {"probs", "problems", "made_of"} or str(data["made_of"]) != digest:
+        return None  # none yet, damaged, or of another model: it is made again
+    if data["probs"].shape != (num_rows, num_classes):
+        return None
     problems = json.loads(str(data["problems"]))
     return ProbabilityTable(data["probs"], {int(row): reason for row, reason in problems.items()})

@@ -37,6 +37,7 @@ from hectocar.config_training import MAX_SEED
 from hectocar.config_yaml import read_yaml
 from hectocar.errors import ConfigError
 from hectocar.network.carnet import check_network, list_sizes
+from hectocar.outputs import check_unedited, claim_folder, mark_folder
 from hectocar.photos.decode import count_workers
 from hectocar.progress import NoProgress, Progress, count_with
 from hectocar.tables import normalize_name, repeated_names
@@ -165,8 +166,17 @@ def run_ablation(
 
     Raises:
         ConfigError: ``out`` holds a run of the same name with another configuration.
+        ArtifactError: ``out`` is no ablation, another process works there, or a person has edited its tables.
     """
-    tasks = list(_list_tasks(plan, out))
+    with claim_folder(out, "ablation", data=data_folder):
+        check_unedited(out, "the tables are written anew by each call: move it away or rename it")
+        mark_folder(out, "ablation")
+        return _run_tasks(list(_list_tasks(plan, out)), data_folder, device, num_jobs, progress)
+
+
+def _run_tasks(
+    tasks: Sequence["_Task"], data_folder: Path, device: torch.device, num_jobs: int, progress: Progress
+) -> list[AblationResult]:
     todo = [task for task in tasks if _read_result(task) is None]
     _prepare_runs(todo, data_folder, progress)
     count = count_with(progress, f"training {len(todo)} runs")
@@ -182,6 +192,7 @@ def run_ablation(
     elif todo:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the processes that start below
         context = multiprocessing.get_context("spawn")
+        others = set(multiprocessing.active_children())
         with ProcessPoolExecutor(num_jobs, mp_context=context, initializer=_leave_with_parent) as pool:
             futures = [pool.submit(_train, task, str(device), threads, free_bytes) for task in todo]
             try:
@@ -190,7 +201,11 @@ def run_ablation(
                     count(done + 1, len(todo))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                for process in set(multiprocessing.active_children()) - others:
+                    process.terminate()  # the pool would wait for the trainings that have begun
                 raise
+    for task in tasks:
+        _drop_checkpoint(task)  # also that of a run that was killed between its result and this
     results = [_read_result(task) for task in tasks]
     return [result for result in results if result is not None]
 
@@ -283,8 +298,13 @@ def _train(task: _Task, device: str, num_threads: int | None, free_bytes: int) -
         time.process_time() - started if fresh else None, best.get("shifted_log_loss"),
     )  # fmt: skip
     write_json(task.result_file(), {**dataclasses.asdict(result), "config_digest": task.digest()})
-    (folder / "last.safetensors").unlink()  # optimizer and all: as many as there are runs would fill a disk
+    _drop_checkpoint(task)
     return result
+
+
+def _drop_checkpoint(task: _Task) -> None:
+    # Optimizer and all: as many as there are runs would fill a disk.
+    (task.folder / f"fold{task.fold}" / "last.safetensors").unlink(missing_ok=True)
 
 
 def _describe(result: AblationResult) -> str:

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 
-from hectocar.artifacts import replace_file
 from hectocar.lab.ablation import AblationPlan, AblationResult
+from hectocar.outputs import publish_folder
 from hectocar.tables import csv_text
 
 CONFIDENCE = 0.95
@@ -132,7 +132,6 @@ def save_ablation(plan: AblationPlan, results: Sequence[AblationResult], out: Pa
     table = ablation_rows(rows)
     fields = ("variant", "seed", "fold", "log_loss", "shifted_log_loss", "top1", "seconds", "cpu_seconds")
     text = csv_text(fields, ([getattr(result, name) for name in fields] for result in results))
-    replace_file(out / "runs.csv", lambda path: path.write_text(text, encoding="utf-8", newline=""))
     lines = [
         f"# {plan.title}",
         "",
@@ -144,8 +143,13 @@ def save_ablation(plan: AblationPlan, results: Sequence[AblationResult], out: Pa
         ),
         "",
     ]
-    replace_file(out / "table.md", lambda path: path.write_text("\n".join(lines), encoding="utf-8"))
-    replace_file(out / "plot.png", lambda path: draw_ablation(plan, rows, results).savefig(path, format="png", dpi=110))
+
+    def fill(folder: Path) -> None:
+        (folder / "runs.csv").write_text(text, encoding="utf-8", newline="")
+        (folder / "table.md").write_text("\n".join(lines), encoding="utf-8")
+        draw_ablation(plan, rows, results).savefig(folder / "plot.png", format="png", dpi=110)
+
+    publish_folder(out, "ablation", fill, advice="move it away or rename it, and call again: the runs are kept")
     return table
 
 

@@ -11,9 +11,10 @@ from hectocar.config_reader import read_config
 from hectocar.delivery.bundle import join_runs, write_bundle
 from hectocar.delivery.predictor import Classifier
 from hectocar.delivery.submit import predict_photos, save_submission
-from hectocar.errors import DataError
+from hectocar.errors import ArtifactError
 from hectocar.lab.preview import draw_predictions, draw_preview
 from hectocar.network.inference import choose_device
+from hectocar.outputs import MARK, claim_folder, list_content, mark_folder
 from hectocar.photos.classes import read_equivalent_pairs
 from hectocar.photos.photo_list import find_photo_list
 from hectocar.photos.showroom import ShowroomSpec, write_showroom
@@ -21,6 +22,7 @@ from hectocar.progress import Progress, count_with
 from hectocar.scoring.answers import ScoreReport, read_answers, score_submission
 from hectocar.scoring.submission import read_submission
 from hectocar.training.run import create_run, train_folds
+from hectocar.writing import name_beside
 
 PARTS = ("showroom", "run", "bundle", "submission.csv", "predictions.png", "preview.png")
 
@@ -58,15 +60,21 @@ def run_demo(
     """Runs every step that a contestant would, on rendered cars.
 
     Args:
-        folder: Gets everything; what an earlier demo left there is replaced, other content is refused.
+        folder: Gets everything; what an earlier demo left there is replaced. Other content is refused.
         progress: Receives bars and lines.
         spec: What to render; the default is the demo's own.
         settings: ``key=value`` texts over the preset ``demo``.
 
     Raises:
-        DataError: The folder holds something that is not a demo's.
+        ArtifactError: The folder holds something that is not a demo's, or another demo is at work there.
     """
-    _clear(folder)
+    with claim_folder(folder, "demo"):
+        mark_folder(folder, "demo")
+        _clear(folder)
+        return _run_demo(folder, progress, spec, settings)
+
+
+def _run_demo(folder: Path, progress: Progress, spec: ShowroomSpec | None, settings: tuple[str, ...]) -> DemoResult:
     showroom = folder / "showroom"
     spec = spec or ShowroomSpec(num_classes=24, train_per_class=80, test_per_class=8)
     write_showroom(showroom, spec, count_with(progress, "rendering cars"))
@@ -93,15 +101,14 @@ def run_demo(
 
 
 def _clear(folder: Path) -> None:
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        return
-    foreign = sorted(item.name for item in folder.iterdir() if item.name not in PARTS)
+    """Removes what an earlier demo made: the folder has the demo's mark."""
+    foreign = [name for name in list_content(folder) if name not in (*PARTS, MARK) and not name.endswith(MARK)]
     if foreign:
-        raise DataError(f"--out {folder}: holds {foreign[0]!r}, which no demo made; give an empty or a new folder")
+        raise ArtifactError(f"--out {folder}: holds {foreign[0]!r}, which no demo made; give an empty or a new folder")
     for name in PARTS:
         part = folder / name
         if part.is_dir() and not part.is_symlink():
             shutil.rmtree(part)
         else:
             part.unlink(missing_ok=True)
+            name_beside(part, MARK).unlink(missing_ok=True)

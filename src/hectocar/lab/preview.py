@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from hectocar.artifacts import replace_file
 from hectocar.config import Config
 from hectocar.errors import DataError
+from hectocar.outputs import replace_own_file
 from hectocar.photos.batches import view_photo
 from hectocar.photos.decisions import find_shift
 from hectocar.photos.decode import decode_photo, read_photo_bytes
@@ -105,7 +106,7 @@ def draw_sheet(rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], path: Pa
             way = Image.Resampling.NEAREST if len(picture) < cell_px else Image.Resampling.LANCZOS
             image = Image.fromarray(picture).resize((cell_px, cell_px), way)
             sheet.paste(image, (4 + place * (cell_px + 4), top + _TEXT_PX + 4))
-    replace_file(path, lambda target: sheet.save(target, format="PNG"))
+    replace_own_file(path, "preview", lambda target: sheet.save(target, format="PNG"))
 
 
 def draw_predictions(items: Sequence[tuple[Path, str, float, str | None]], path: Path, *, columns: int = 4) -> None:

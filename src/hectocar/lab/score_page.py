@@ -14,6 +14,7 @@ from PIL import Image
 from hectocar.artifacts import replace_file
 from hectocar.audit.page_parts import CONTENT_POLICY, STYLE, Thumb, count_html, escape, name_html, picture_html
 from hectocar.errors import DataError
+from hectocar.outputs import publish_folder
 from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.photos.photo_list import find_photo_list
 from hectocar.scoring.answers import ScoreReport
@@ -21,6 +22,7 @@ from hectocar.scoring.costs import ClassCost, Costs, PhotoCost
 from hectocar.tables import csv_text, normalize_name
 
 CLASSES_FILE, PHOTOGRAPHS_FILE, PAGE_FILE = "per_class.csv", "photographs.csv", "score.html"
+EDITED = "give another --out, or --overwrite to lose the edits"
 PICTURE_LONG_SIDE_PX, PICTURE_QUALITY = 360, 78
 """Larger than the audit's thumbnails: a person tells 396 models of cars apart in them."""
 MAX_VISIBLE_CLASSES = 12
@@ -86,7 +88,16 @@ def _files_by_id(photos: Path, image_ids: Sequence[str]) -> dict[str, Path]:
     return files
 
 
-def save_score(folder: Path, report: ScoreReport, costs: Costs, pictures: Pictures, *, title: str, top: int = 20) -> None:
+def save_score(
+    folder: Path,
+    report: ScoreReport,
+    costs: Costs,
+    pictures: Pictures,
+    *,
+    title: str,
+    top: int = 20,
+    overwrite: bool = False,
+) -> None:
     """Writes per_class.csv, photographs.csv and score.html; other files of the folder stay.
 
     Args:
@@ -96,6 +107,7 @@ def save_score(folder: Path, report: ScoreReport, costs: Costs, pictures: Pictur
         pictures: Of these photographs; one that cannot be read now gets a box with the reason.
         title: What was scored.
         top: Photographs on the page.
+        overwrite: Replace files that a person has edited since.
 
     Raises:
         WriteError: The folder cannot be written.
@@ -113,8 +125,12 @@ def save_score(folder: Path, report: ScoreReport, costs: Costs, pictures: Pictur
         PHOTOGRAPHS_FILE: csv_text(("ID", "label", "log_loss", "label_prob", "predicted", "predicted_prob"), photos),
         PAGE_FILE: draw_page(report, costs, pictures, title=title, top=top),
     }
-    for name, text in texts.items():
-        _write(folder / name, text, "utf-8" if name == PAGE_FILE else "utf-8-sig")
+
+    def fill(temporary: Path) -> None:
+        for name, text in texts.items():
+            _write(temporary / name, text, "utf-8" if name == PAGE_FILE else "utf-8-sig")
+
+    publish_folder(folder, "score", fill, overwrite=overwrite, advice=EDITED)
 
 
 def _write(path: Path, text: str, encoding: str) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from hectocar.artifacts import make_folder
-from hectocar.errors import DataError
+from hectocar.errors import ArtifactError
+from hectocar.outputs import claim_folder, list_content
 from hectocar.photos.showroom.catalogue import EQUIVALENT_PAIR, catalogue, class_names
 from hectocar.photos.showroom.faults import (
     FAULT_KINDS,
@@ -187,14 +188,15 @@ def write_showroom(folder: Path, spec: ShowroomSpec, on_photo: OnPhoto | None = 
     """Write the data set of a spec; the same spec gives the same bytes.
 
     All is written next to `folder` and renamed at the end, so that `folder` is whole or not there. `on_photo` gets the
-    number of photos done and the total. The equivalent pair is there from four classes on. Raises DataError if `folder`
-    exists and is not an empty folder.
+    number of photos done and the total. The equivalent pair is there from four classes on. Raises ArtifactError if
+    `folder` exists and is not an empty folder.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"showroom folder {folder} exists and is not an empty folder; give a new one, or empty it first")
-    build = _Builder(spec, on_photo)
-    make_folder(folder, build.write)
+    with claim_folder(folder, "showroom"):
+        if folder.is_dir() and list_content(folder):
+            raise ArtifactError(f"--out {folder}: holds a showroom already; give a new or an empty folder")
+        build = _Builder(spec, on_photo)
+        make_folder(folder, build.write)
     return ShowroomSummary(
         folder=folder,
         num_train=len(build.clean_path) + len(build.faults),
