@@ -54,7 +54,7 @@ class SizePhase:
         problems.within("epochs", self.epochs, 0.001, MAX_EPOCHS)
         problems.require(32 <= self.size_px <= 2048, "size_px", self.size_px, "32 to 2048")
         problems.require(2 <= self.batch_size <= 65536, "batch_size", self.batch_size, "2 to 65536")
-        problems.positive("learning_rate", self.learning_rate, 10)
+        problems.positive("learning_rate", self.learning_rate, 1e38)  # what float32 holds; beyond sense is divergence
         problems.raise_if_any()
 
 
