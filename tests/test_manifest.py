@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import shutil
-import time
 import unicodedata
 from importlib import resources
 from pathlib import Path
@@ -116,10 +115,8 @@ def test_the_digest_follows_the_photographs(tmp_path: Path) -> None:
 
 @pytest.mark.realdata
 def test_real_photographs_are_all_found_and_the_damaged_named(shared: Path) -> None:
-    """Of 6654 real files seven are damaged; each is named with a reason, and reading them all takes seconds."""
-    start = time.monotonic()
+    """Of 6654 real files seven are damaged; each is named with a reason."""
     manifest, classes = scan_photos(shared / "data" / "cars196", DataConfig())
-    assert time.monotonic() - start < 60
     assert (len(manifest), len(classes.names), classes.num_trained) == (6654, 201, 196)
     assert len(manifest.problems(DAMAGED)) == 7
     assert all(problem for _, problem in manifest.problems(DAMAGED))
