@@ -79,13 +79,20 @@ def join_equivalent(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> l
         DataError: Only one name of a pair is there, so the pairs or the names are wrong.
     """
     place_of = {normalize_name(name): place for place, name in enumerate(names)}
-    group = list(range(len(names)))
+    parent = list(range(len(names)))
     absent = []
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = parent[parent[place]]
+            place = parent[place]
+        return place
+
     for pair in pairs:
         first, second = (place_of.get(normalize_name(name)) for name in pair)
         if first is not None and second is not None:
-            kept, dropped = sorted((group[first], group[second]))
-            group = [kept if number == dropped else number for number in group]
+            kept, dropped = sorted((root(first), root(second)))
+            parent[dropped] = kept
         elif first is not None or second is not None:
             absent.append(pair[0] if first is None else pair[1])
     if absent:
@@ -96,7 +103,7 @@ def join_equivalent(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> l
             f"equivalent classes: {len(absent)} names whose partner is a class column are none themselves: "
             f"{with_nearest(absent, free)}; correct the name or delete the pair"
         )
-    return group
+    return [root(place) for place in range(len(names))]
 
 
 def read_equivalent_pairs(path: Path) -> list[tuple[str, str]]:
