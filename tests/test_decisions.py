@@ -1,5 +1,6 @@
 """Laws of the decisions: what a person writes is obeyed, a mistake is named, and no group stands on both sides of a fold."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from folders import NFC, NFD, make_data
+from folders import NFC, NFD, make_data, write_photo
 from hectocar.artifacts import write_json
 from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError, HectocarError
@@ -85,6 +86,7 @@ def test_training_obeys_every_decision(tmp_path: Path) -> None:
     """Dropped rows are out, relabelled ones change class, kept duplicates stay, groups share a number."""
     data = make_data(tmp_path / "data")
     (data / "train/K5/c.jpg").write_bytes((data / "train/K5/a.jpg").read_bytes())
+    write_photo(data / "train/K5/d.jpg", 8)
     decisions = [
         Decision("train/K5/b.JPG", "wrong_label", RELABEL, label=NFC, reason="looks like it"),
         Decision(f"train/{NFC}/b.jpeg", "no_car", DROP, reason="a wall"),
@@ -99,6 +101,7 @@ def test_training_obeys_every_decision(tmp_path: Path) -> None:
         "train/K5/a.jpg": (USED, "K5"),
         "train/K5/b.JPG": (USED, NFC),
         "train/K5/c.jpg": (USED, "K5"),  # an exact duplicate that no row drops is kept
+        "train/K5/d.jpg": (USED, "K5"),
         f"train/{NFC}/a.png": (USED, NFC),
         f"train/{NFC}/b.jpeg": (EXCLUDED, NFC),
     }
@@ -132,6 +135,17 @@ def test_decisions_about_nothing_are_refused(tmp_path: Path, row: Decision, mess
     folder = write_audit(tmp_path / "audit", data, [row])
     with pytest.raises(DataError, match=message):
         scan_photos(data, DataConfig(audit=str(folder)))
+
+
+def test_hundreds_of_mistakes_take_seconds() -> None:
+    """Only the rows that are shown are compared with all 33,000 names; the others are counted."""
+    ids = [f"train/class_{k % 400:03d}/photo_of_a_car_{k:05d}.jpg" for k in range(33_000)]
+    rows = [Decision(f"train/class_000/no_{k}.jpg", "no_car", DROP) for k in range(500)]
+    rows += [Decision(image_id, "wrong_label", RELABEL, label="class_4000") for image_id in ids[:20_000]]
+    start = time.process_time()
+    with pytest.raises(DataError, match=r"unknown class: 'class_4000' .*\n.*and 20490 more rows"):
+        judge_photos(rows, ids, [f"class_{k:03d}" for k in range(400)], "decisions")
+    assert time.process_time() - start < 5
 
 
 def test_two_relabels_must_agree() -> None:
@@ -197,7 +211,7 @@ def test_no_group_is_ever_split(labels: list[int], data: st.DataObject, num_fold
         Decision(data.draw(st.sampled_from(ids)), data.draw(st.sampled_from(KINDS)), KEEP, data.draw(st.sampled_from("abc")))
         for _ in range(data.draw(st.integers(0, 12)))
     ]
-    groups = group_photos(sha1, ids, rows)
+    groups = group_photos(sha1, ids, rows, [sha1])
     group_of = dict(zip(ids, groups.tolist(), strict=True))
     for one in rows:
         for other in rows:

@@ -125,6 +125,8 @@ def test_split_holds_out_one_fold_and_never_the_unused() -> None:
 def test_equal_keys_are_one_group() -> None:
     """Groups are numbered by first appearance: the same digests give the same groups."""
     assert group_photos(["x", "y", "x", "", "y", "z"], list("abcdef"), ()).tolist() == [0, 1, 0, 2, 1, 3]
+    alike = (["", "p", "", "q", "p", "r"], list("012315"))
+    assert group_photos(list("uvwxyz"), list("abcdef"), (), alike).tolist() == [0, 1, 2, 3, 1, 4]
 
 
 def test_saved_folds_are_found_by_image_id(tmp_path: Path) -> None:

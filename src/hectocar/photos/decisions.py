@@ -18,6 +18,7 @@ from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError
 from hectocar.photos.shift import PhotoShift
 from hectocar.tables import (
+    NUM_SHOWN,
     csv_text,
     describe_problems,
     from_spreadsheet_safe,
@@ -174,13 +175,13 @@ def judge_photos(decisions: Sequence[Decision], image_ids: Sequence[str], class_
         DataError: A row drops, groups or relabels a file that is no training photograph, two relabels of one photograph
             disagree, or one names a class that is not there.
     """
-    known, names = set(image_ids), sorted(set(class_names))
+    known, names = dict.fromkeys(image_ids), set(class_names)
     verdicts = Verdicts()
-    problems: list[str] = []
+    strangers, misnamed, problems = [], [], []
     for row in decisions:
         if row.file not in known:
             if row.decision != KEEP:
-                problems.append(f"{row.decision} of a file that is no training photograph: {with_nearest([row.file], known)}")
+                strangers.append(row)
             continue
         if row.group:
             verdicts.groups.setdefault(row.file, row.group)
@@ -190,9 +191,20 @@ def judge_photos(decisions: Sequence[Decision], image_ids: Sequence[str], class_
             if verdicts.labels.setdefault(row.file, row.label) != row.label:
                 problems.append(f"{row.file} is relabelled to {verdicts.labels[row.file]!r} and to {row.label!r}; allowed: one")
             if row.label not in names:
-                problems.append(f"{row.file} is relabelled to an unknown class: {with_nearest([row.label], names)}")
-    if problems:
-        raise DataError(describe_problems(where, problems, "correct the rows"))
+                misnamed.append(row)
+    # What a name resembles takes a look at all names: for the rows that are shown, not for each of thousands.
+    unknown = [
+        f"{row.decision} of a file that is no training photograph: {with_nearest([row.file], known)}"
+        for row in strangers[:NUM_SHOWN]
+    ]
+    wrong = [
+        f"{row.file} is relabelled to an unknown class: {with_nearest([row.label], sorted(names))}"
+        for row in misnamed[:NUM_SHOWN]
+    ]
+    lines = [*problems[:NUM_SHOWN], *unknown, *wrong]
+    if lines:
+        more = len(problems) + len(strangers) + len(misnamed) - len(lines)
+        raise DataError(describe_problems(where, [*lines, *([f"and {more} more rows"] if more else [])], "correct the rows"))
     return verdicts
 
 
@@ -202,10 +214,18 @@ def suspected_photos(decisions: Sequence[Decision]) -> frozenset[str]:
     return frozenset(row.file for row in decisions if row.kind in SUSPECT_KINDS) - settled
 
 
-def group_photos(sha1s: Sequence[str], image_ids: Sequence[str], decisions: Sequence[Decision]) -> NDArray[np.int64]:
-    """(N,) number of the group of each photograph: equal bytes, or a common group in any row, directly or in a chain.
+def group_photos(
+    sha1s: Sequence[str], image_ids: Sequence[str], decisions: Sequence[Decision], alike: Sequence[Sequence[str]] = ()
+) -> NDArray[np.int64]:
+    """(N,) number of the group of each photograph: equal bytes, alike, or a common group in any row, directly or in a chain.
 
     Numbers count in order of first appearance.
+
+    Args:
+        sha1s: Of the bytes.
+        image_ids: Which the rows name.
+        decisions: The rows.
+        alike: Columns of keys; photographs of one key are of one group, and an empty key says nothing.
     """
     keys_of: dict[str, list[str]] = {}
     for row in decisions:
@@ -220,8 +240,9 @@ def group_photos(sha1s: Sequence[str], image_ids: Sequence[str], decisions: Sequ
             key = parent[key]
         return key
 
-    for image_id, sha1 in zip(image_ids, sha1s, strict=True):
-        for key in keys_of.get(image_id, []):
+    for image_id, sha1, *keys in zip(image_ids, sha1s, *alike, strict=True):
+        same = [f"column {column} {key}" for column, key in enumerate(keys) if key]
+        for key in (*keys_of.get(image_id, ()), *same):
             parent[root(key)] = root(f"sha1 {sha1}")
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(root(f"sha1 {sha1}"), len(numbers)) for sha1 in sha1s], dtype=np.int64)

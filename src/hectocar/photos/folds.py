@@ -95,7 +95,7 @@ def assign_folds(
 
 
 def deal_folds(manifest: Manifest, classes: ClassList, config: DataConfig, progress: Progress) -> Folds:
-    """Folds of a manifest: equivalent classes count as one, equal bytes and an audit's groups stay together.
+    """Folds of a manifest: equivalent classes count as one; equal bytes, pixels and looks and an audit's groups stay together.
 
     Says which classes are too small to be in each fold.
 
@@ -105,7 +105,8 @@ def deal_folds(manifest: Manifest, classes: ClassList, config: DataConfig, progr
     decisions = read_audit(Path(config.audit)).decisions if config.audit else ()
     groups = np.arange(len(manifest), dtype=np.int64)
     if config.group_duplicates:
-        groups = group_photos(manifest.sha1, manifest.image_id, decisions)
+        alike = (manifest.pixel_sha1, [str(look) for look in manifest.look])
+        groups = group_photos(manifest.sha1, manifest.image_id, decisions, alike)
     labels = manifest.labels(classes)
     fold_N = assign_folds(labels, groups, manifest.used(), num_folds=config.num_folds, seed=config.fold_seed)
     largest = int(np.bincount(fold_N[fold_N != UNUSED_FOLD]).argmax())

@@ -21,13 +21,14 @@ from hectocar.photos.decisions import Verdicts, check_same_photos, judge_photos,
 from hectocar.photos.decode import count_workers, read_photo_bytes
 from hectocar.photos.exclusions import find_excluded, read_exclusions
 from hectocar.photos.layout import find_photos
+from hectocar.photos.looks import group_looks
 from hectocar.photos.scan import PhotoScan, scan_files
 from hectocar.progress import NoProgress, Progress, count_with
 from hectocar.tables import normalize_name
 
 USED, DAMAGED, DUPLICATE, EXCLUDED = "used", "damaged", "duplicate", "excluded"
-_TEXT_COLUMNS = ("image_id", "path", "class_name", "sha1", "status", "problem")
-_NUMBER_COLUMNS = ("num_bytes", "width_px", "height_px")
+_TEXT_COLUMNS = ("image_id", "path", "class_name", "sha1", "pixel_sha1", "status", "problem")
+_NUMBER_COLUMNS = ("num_bytes", "width_px", "height_px", "look")
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,13 @@ class Manifest:
     path: tuple[str, ...]
     class_name: tuple[str, ...]
     sha1: tuple[str, ...]
+    pixel_sha1: tuple[str, ...]
+    """Of the upright luma: equal for copies whose metadata or lossless compression differ. Empty for damaged files."""
     num_bytes: NDArray[np.int64]
     width_px: NDArray[np.int64]
     height_px: NDArray[np.int64]
+    look: NDArray[np.int64]
+    """One number for photographs that look the same in small, see ``group_looks``."""
     status: tuple[str, ...]
     problem: tuple[str, ...]
 
@@ -124,9 +129,11 @@ def scan_photos(data_folder: Path, config: DataConfig, progress: Progress | None
         path=scan.path,
         class_name=tuple(class_names),
         sha1=tuple(row.sha1 for row in scan.rows),
+        pixel_sha1=tuple(row.pixel_sha1 for row in scan.rows),
         num_bytes=np.array([row.num_bytes for row in scan.rows], dtype=np.int64),
         width_px=np.array([row.width_px for row in scan.rows], dtype=np.int64),
         height_px=np.array([row.height_px for row in scan.rows], dtype=np.int64),
+        look=group_looks(scan.thumbs()),
         status=tuple(status),
         problem=tuple(problem),
     )
@@ -144,7 +151,8 @@ def scan_photos(data_folder: Path, config: DataConfig, progress: Progress | None
 def _limit_classes(manifest: Manifest, classes: ClassList, limit: int) -> tuple[Manifest, ClassList]:
     members = classes.members[:limit]
     names = tuple(sorted(name for group in members for name in group))
-    rows = [row for row, name in enumerate(manifest.class_name) if name in set(names)]
+    allowed = set(names)
+    rows = [row for row, name in enumerate(manifest.class_name) if name in allowed]
     kept: dict[str, Any] = {name: tuple(getattr(manifest, name)[row] for row in rows) for name in _TEXT_COLUMNS}
     kept |= {name: getattr(manifest, name)[rows] for name in _NUMBER_COLUMNS}
     return Manifest(root=manifest.root, **kept), ClassList(names=names, members=members)
