@@ -21,7 +21,7 @@ from hectocar.errors import HectocarError
 from hectocar.network.inference import choose_device, infer_views
 from hectocar.photos.batches import RenderBatch, iter_render_batches, shift_change
 from hectocar.photos.decisions import SHIFT_FILE, read_audit, read_shift, suspected_photos
-from hectocar.photos.inputs import read_run_inputs
+from hectocar.photos.inputs import read_run
 from hectocar.photos.manifest import EXCLUDED
 from hectocar.photos.shift import PhotoShift
 from hectocar.photos.views import VIEWS
@@ -62,7 +62,8 @@ class Answers:
 
 def find_part(run: Path, held_out: Path, data: Path | None, limit: int | None) -> Part:
     """The photographs of the list; raises HectocarError where the run has seen one."""
-    _, classes, manifest = read_run_inputs(run)
+    opened = read_run(run)
+    classes, manifest = opened.classes, opened.manifest
     names = [cells["file"] for _, cells in read_named_columns(held_out, "held-out photographs", ("file",), ())][:limit]
     row_of = {image_id: row for row, image_id in enumerate(manifest.image_id)}
     rows = [row_of[name] for name in names if name in row_of]

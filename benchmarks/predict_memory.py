@@ -19,13 +19,15 @@ import torch
 
 from hectocar.artifacts import hash_file
 from hectocar.config import InferenceConfig, NetworkConfig
-from hectocar.delivery.bundle import Bank, BundleSpec, Member, ModelSpec, to_unit, write_bundle
+from hectocar.delivery.bundle import Bank, to_unit, write_bundle
+from hectocar.delivery.members import BundleSpec, Member, ModelSpec
 from hectocar.delivery.predictor import Classifier
 from hectocar.delivery.stream import predict_in_parts
 from hectocar.network.carnet import CarNet
 from hectocar.network.weights import save_tensors
 from hectocar.photos.classes import build_class_list
 from hectocar.photos.decode import PHOTO_SUFFIXES
+from hectocar.photos.inputs import FoldResult, Provenance
 from hectocar.scoring.blend import Blend
 from hectocar.scoring.calibrate import Temperature, VectorScaling
 from hectocar.scoring.finish import DOUBT_NAMES, Expected, Finish, Level
@@ -44,12 +46,13 @@ def write_model(folder: Path, backbone: str, size_px: int) -> None:
     rng = np.random.default_rng(0)
     for fold in range(NUM_FOLDS):
         name = f"{fold}.safetensors"
-        save_tensors(run / name, dict(network.state_dict()), {"size_px": size_px})
+        result = {"epoch": 1, "weights": "raw", "size_px": size_px, "log_loss": 1.0, "top1": 0.5, "top5": 0.5}
+        save_tensors(run / name, dict(network.state_dict()), FoldResult(**result, inputs_digest="", num_chunks={}))
         members.append(Member(name, "", fold, size_px, 1.0, 0.5))
         embeddings = rng.standard_normal((NUM_BANK, network.embed_dim)).astype(np.float16)
         labels = rng.integers(0, NUM_CLASSES, len(embeddings))
         banks[(0, fold)] = Bank(to_unit(embeddings), labels, len(embeddings) // NUM_FOLDS)
-    model = ModelSpec("run", network.config, InferenceConfig(), "float32", {})
+    model = ModelSpec("run", network.config, InferenceConfig(), "float32", Provenance("", {}, "", "", {}, {}))
     share = (1.0 / NUM_CLASSES,) * NUM_CLASSES
     spec = BundleSpec(run, classes, (model,), 100.0, share, share, hash_members(run, members))
     zeros = (0.0,) * len(DOUBT_NAMES)

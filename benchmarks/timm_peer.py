@@ -27,9 +27,9 @@ from safetensors.torch import load_file
 
 from hectocar.delivery.bundle import load_networks, read_model
 from hectocar.network.inference import has_fast_precision, infer_photos
+from hectocar.photos.inputs import Run, read_run
 from hectocar.photos.shift import PhotoShift, apply_shift
 from hectocar.scoring.metrics import cross_entropy_per_row, paired_bootstrap
-from hectocar.training.run import Run, open_run
 
 AMP = ["--amp", "--amp-dtype", "bfloat16"]
 
@@ -79,7 +79,7 @@ def own_losses(run: Run, fold: int, shift: PhotoShift | None) -> NDArray[np.floa
 
 
 def train(args: argparse.Namespace) -> None:
-    run = open_run(args.run)
+    run = read_run(args.run)
     num_classes = export_split(run, args.fold, args.out / "split")
     checkpoint = args.out / "start.pth"  # timm's --initial-checkpoint wants every key; the classifier is new
     torch.manual_seed(args.seed)
@@ -122,7 +122,7 @@ def compare(args: argparse.Namespace) -> None:
     table = {name: np.load(peers[0] / "losses.npz")[name] for name in np.load(peers[0] / "losses.npz").files}
     for name in table:
         theirs = [np.load(peer / "losses.npz")[name] for peer in peers]
-        opened = [open_run(run) for run in runs]
+        opened = [read_run(run) for run in runs]
         ours = [own_losses(run, args.fold, run.shift if name == "shifted" else None) for run in opened]
         pairs = zip(ours, theirs, strict=True)
         print(

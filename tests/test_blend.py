@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import optimize
 
+from hectocar.codec import decode, encode
 from hectocar.errors import ArtifactError
 from hectocar.scoring import blend, sources
 from hectocar.scoring.blend import Blend, compute_blend_loss, fit_blend, select_greedily
@@ -260,7 +261,7 @@ def test_json_gives_identical_predictions() -> None:
     log_probs_MNC, label_N = models()
     for power in (None, 1.0):
         fitted = fit_blend(log_probs_MNC, label_N, power=power)
-        again = Blend.from_json(json.loads(json.dumps(fitted.to_json(), allow_nan=False)))
+        again = decode(Blend, json.loads(json.dumps(encode(fitted), allow_nan=False)), "model.json")
         assert again == fitted
         np.testing.assert_array_equal(again.apply(log_probs_MNC), fitted.apply(log_probs_MNC))
 
@@ -268,19 +269,19 @@ def test_json_gives_identical_predictions() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("x", "Blend: found str; allowed: exactly weights, power"),
-        ({"weights": [1.0]}, "Blend: found weights; allowed: exactly weights, power"),
+        ("x", "the content is 'x'; expected a mapping with weights, power"),
+        ({"weights": [1.0]}, "power is missing"),
         ({"weights": [], "power": 1.0}, "allowed: one or more"),
         ({"weights": [0.5, 0.4], "power": 1.0}, "that sum to 1"),
         ({"weights": [1.5, -0.5], "power": 1.0}, "0 or more each"),
-        ({"weights": [math.nan], "power": 1.0}, r"weights\[0\] is nan"),
+        ({"weights": [math.nan], "power": 1.0}, "weights.0 is nan; expected a finite number"),
         ({"weights": [1.0], "power": 3.0}, "power is 3.0; allowed: -1 to 2"),
-        ({"weights": [1.0], "power": "1"}, "power is '1'; allowed: a finite number"),
+        ({"weights": [1.0], "power": "1"}, "power is '1'; expected a number"),
     ],
 )
 def test_bad_json_is_refused(data: Any, message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
-        Blend.from_json(data)
+        decode(Blend, data, "model.json")
 
 
 HALF: Any = np.log(np.full((2, 3), 1 / 3))

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hectocar.errors import DataError
+from hectocar.codec import decode, encode
+from hectocar.errors import ArtifactError, DataError
 from hectocar.photos.classes import ClassList, build_class_list, read_equivalent_pairs
 from hectocar.photos.manifest import find_equivalent_pairs
 from hectocar.tables import nearest_names, normalize_name
@@ -45,7 +46,7 @@ def test_any_names_make_the_same_list_in_any_order_and_form(names: list[str]) ->
     classes = build_class_list(names)
     assert build_class_list([nfd(name) for name in reversed(names)]) == classes
     assert list(classes.names) == sorted(normalize_name(name) for name in names)
-    assert ClassList.from_json(json.loads(json.dumps(classes.to_json()))) == classes
+    assert decode(ClassList, json.loads(json.dumps(encode(classes))), "model.json") == classes
 
 
 def test_names_that_differ_in_form_only_are_refused() -> None:
@@ -85,7 +86,7 @@ def test_nearest_names() -> None:
 def test_json_round_trip() -> None:
     """What an artefact stores is the whole list: names, order and equivalents."""
     classes = build_class_list(NAMES, [("A6_C8", "a4_b9")])
-    assert ClassList.from_json(json.loads(json.dumps(classes.to_json(), ensure_ascii=True))) == classes
+    assert decode(ClassList, json.loads(json.dumps(encode(classes), ensure_ascii=True)), "model.json") == classes
 
 
 @pytest.mark.parametrize(
@@ -106,16 +107,16 @@ def test_json_round_trip() -> None:
 )
 def test_damaged_json_is_refused(damage: dict[str, Any]) -> None:
     """A list that is unsorted, repeated, incomplete or of another type would shift the columns: it is an error."""
-    assert ClassList.from_json(GOOD).num_trained == 2
-    with pytest.raises(DataError, match="class list: "):
-        ClassList.from_json(GOOD | damage)
+    assert decode(ClassList, GOOD, "model.json").num_trained == 2
+    with pytest.raises(ArtifactError, match=r"model\.json: "):
+        decode(ClassList, GOOD | damage, "model.json")
 
 
 @pytest.mark.parametrize("data", [None, [], "names", {"names": ["a"]}, 3])
 def test_other_json_is_refused(data: Any) -> None:
-    """Whatever JSON stands there, the answer is a DataError and not a traceback."""
-    with pytest.raises(DataError, match="class list: 'names' and 'members' are needed"):
-        ClassList.from_json(data)
+    """Whatever JSON stands there, the answer is an ArtifactError and not a traceback."""
+    with pytest.raises(ArtifactError, match=r"expected a mapping with names, members|members is missing"):
+        decode(ClassList, data, "model.json")
 
 
 def test_pairs_are_read_from_a_csv(tmp_path: Path) -> None:

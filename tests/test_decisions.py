@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from folders import NFC, NFD, make_data, write_photo
 from hectocar.artifacts import write_json
+from hectocar.codec import encode
 from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError, HectocarError
 from hectocar.photos.decisions import (
@@ -39,7 +40,7 @@ def write_audit(folder: Path, data: Path, decisions: list[Decision], shift: Phot
     write_decisions(folder / "decisions.csv", decisions)
     write_json(folder / "audit.json", {"photos_digest": digest_photos(manifest.image_id, manifest.sha1)})
     if shift:
-        write_json(folder / "shift.json", shift.to_json())
+        write_json(folder / "shift.json", encode(shift))
     return folder
 
 

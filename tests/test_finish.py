@@ -26,8 +26,7 @@ from hectocar.photos.decisions import (
     write_decisions,
 )
 from hectocar.photos.decode import read_photo_bytes
-from hectocar.photos.folds import load_folds
-from hectocar.photos.inputs import read_run_inputs
+from hectocar.photos.inputs import read_run
 from hectocar.photos.showroom import ShowroomSpec, write_showroom
 from hectocar.photos.unusable import UNUSABLE
 from hectocar.photos.views import find_views
@@ -91,8 +90,8 @@ def test_finish_prints_and_writes_its_tables(runs: list[Path], tmp_path: Path, c
 def test_the_plain_view_out_of_fold_is_what_the_run_validates(runs: list[Path], showroom: Path) -> None:
     """Each photograph is predicted by the network that did not see it, in the plain view exactly as in validation."""
     table = predict_views(runs[0], showroom, find_views(CANDIDATES.split(",")), CLEAN, 100.0, CPU, NoProgress())
-    config, _, manifest = read_run_inputs(runs[0])
-    folds = load_folds(runs[0] / "folds.parquet", manifest.image_id)
+    run = read_run(runs[0])
+    config, manifest, folds = run.config, run.manifest, run.folds
     assert sorted(table.image_id) == sorted(manifest.image_id[row] for row in manifest.used())
     fold_of = dict(zip(folds.image_id, folds.fold.tolist(), strict=True))
     assert all(fold_of[image_id] == fold for image_id, fold in zip(table.image_id, table.fold.tolist(), strict=True))
@@ -134,7 +133,7 @@ def test_photographs_that_are_gone_or_changed_are_not_judged(runs: list[Path], s
     """Replaced by another picture, emptied or deleted since the run was made: named, before any network is asked."""
     moved = tmp_path / "moved"
     shutil.copytree(showroom, moved)
-    _, _, manifest = read_run_inputs(runs[0])
+    manifest = read_run(runs[0]).manifest
     first, second = (moved / manifest.path[row] for row in manifest.used()[:2])
     replaced = lambda: first.write_bytes(second.read_bytes())  # noqa: E731
     for change in (replaced, lambda: first.write_bytes(b""), first.unlink):
@@ -150,7 +149,7 @@ def test_what_an_audit_suspects_is_expected_for_apart(
     test set's are none. Another folder, or an audit of other photographs, is refused."""
     audit, bundle = tmp_path / "audit", tmp_path / "bundle"
     assert main(["audit", str(showroom), "--out", str(audit), "--device", "cpu"]) == 0
-    _, _, manifest = read_run_inputs(runs[0])
+    manifest = read_run(runs[0]).manifest
     used = [manifest.image_id[row] for row in manifest.used()]
     kinds = [(kind, KEEP) for kind in ("wrong_label", "no_car", "rotated", "part_only", "odd_but_fine")] + [
         ("wrong_label", DROP)
@@ -174,7 +173,7 @@ def test_the_bundle_holds_what_prediction_needs_and_no_path(bundle: Path, runs: 
     assert [(member.model, member.fold) for member in spec.members] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert all(member.bank for member in spec.members)
     assert spec.finish is not None
-    assert spec.finish.brightness == pytest.approx(measure_brightness(runs[0], read_run_inputs(runs[0])[2].root))
+    assert spec.finish.brightness == pytest.approx(measure_brightness(runs[0], read_run(runs[0]).manifest.root))
     text = (bundle / "bundle.json").read_text("utf-8")
     assert str(runs[0].parent) not in text
     moved = tmp_path / "moved"

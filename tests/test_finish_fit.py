@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hectocar.codec import decode, encode
 from hectocar.delivery.finish_report import total_lines
 from hectocar.errors import ArtifactError
 from hectocar.progress import NoProgress
@@ -143,7 +144,7 @@ def test_a_chain_that_nothing_pays_for_is_empty(foreign: Evidence) -> None:
     assert level.views == ("plain",)
     assert not any(row.kept for row in report.chain[1:])
     assert not any(row.kept for row in report.blends)
-    finish = Finish.from_json(json.loads(json.dumps(report.finish.to_json())))
+    finish = decode(Finish, json.loads(json.dumps(encode(report.finish))), "model.json")
     finish.check(1, NUM_CLASSES, "bundle.json")
     np.testing.assert_allclose(apply(finish, evidence), np.exp(evidence.log_probs[0]), atol=1e-6)
     assert not level.asks_neighbours
@@ -228,7 +229,7 @@ def test_a_look_that_says_how_sure_to_be_is_followed_and_delivered(column: int, 
     evidence = Evidence(**{**evidence.__dict__, "log_probs": tables, "looks": looks})
     report = fit(evidence, foreign)
     assert all(column in level.temperature_looks for level in report.finish.levels)
-    finish = Finish.from_json(json.loads(json.dumps(report.finish.to_json())))
+    finish = decode(Finish, json.loads(json.dumps(encode(report.finish))), "model.json")
     probs = apply(finish, evidence)
     loss = -np.log(probs[np.arange(len(probs)), evidence.label_N]).mean()
     assert loss == pytest.approx(report.chain[-1].in_sample["clean"], abs=1e-5)
@@ -302,14 +303,14 @@ def test_permuting_classes_permutes_the_answer(report: FinishReport, evidence: E
 
 def test_the_finish_survives_its_file(report: FinishReport, evidence: Evidence) -> None:
     """Through JSON and back, the answers are the same to the last bit; damage is refused."""
-    tree = json.loads(json.dumps(report.finish.to_json()))
-    assert np.array_equal(apply(Finish.from_json(tree), evidence), apply(report.finish, evidence))
-    Finish.from_json(tree).check(1, NUM_CLASSES, "bundle.json")
+    tree = json.loads(json.dumps(encode(report.finish)))
+    assert np.array_equal(apply(decode(Finish, tree, "model.json"), evidence), apply(report.finish, evidence))
+    decode(Finish, tree, "model.json").check(1, NUM_CLASSES, "bundle.json")
     for name, value in (("levels", []), ("levels", [{}]), ("neighbours", {}), ("brightness", "dark"), ("brightness", 999.0)):
         with pytest.raises(ArtifactError):
-            Finish.from_json({**tree, name: value}).check(1, NUM_CLASSES, "bundle.json")
+            decode(Finish, {**tree, name: value}, "model.json").check(1, NUM_CLASSES, "bundle.json")
     with pytest.raises(ArtifactError, match="2 models x"):
-        Finish.from_json(tree).check(2, NUM_CLASSES, "bundle.json")
+        decode(Finish, tree, "model.json").check(2, NUM_CLASSES, "bundle.json")
 
 
 def test_fewer_views_choose_a_smaller_level(report: FinishReport) -> None:

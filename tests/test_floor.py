@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import optimize
 
+from hectocar.codec import decode, encode
 from hectocar.errors import ArtifactError
 from hectocar.scoring import floor
 from hectocar.scoring.calibrate import fit_temperature
@@ -180,7 +181,7 @@ def test_the_foreign_cost_is_the_mean_loss_of_labels_drawn_from_the_prior() -> N
 def test_json_gives_identical_predictions() -> None:
     planted = plant(num_rows=100)
     model = planted.fit()
-    again = Floor.from_json(json.loads(json.dumps(model.to_json(), allow_nan=False)))
+    again = decode(Floor, json.loads(json.dumps(encode(model), allow_nan=False)), "model.json")
     np.testing.assert_array_equal(
         again.apply(planted.probs_NC, planted.features_NK, planted.prior_C),
         model.apply(planted.probs_NC, planted.features_NK, planted.prior_C),
@@ -193,16 +194,16 @@ GOOD = {"intercept": 0.0, "slopes": [1.0], "means": [0.0], "scales": [1.0]}
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ([], "Floor: found list; allowed: exactly intercept, slopes, means, scales"),
-        ({**GOOD, "intercept": math.inf}, "Floor: intercept is inf"),
+        ([], r"the content is \[\]; expected a mapping with intercept, slopes, means, scales"),
+        ({**GOOD, "intercept": math.inf}, "intercept is inf; expected a finite number"),
         ({**GOOD, "slopes": [], "means": [], "scales": []}, "no slopes; allowed: one or more"),
         ({**GOOD, "scales": [-1.0]}, "smallest of scales is -1.0"),
-        ({**GOOD, "means": [None]}, r"means\[0\] is None"),
+        ({**GOOD, "means": [None]}, "means.0 is None; expected a number"),
     ],
 )
 def test_bad_json_is_refused(data: Any, message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
-        Floor.from_json(data)
+        decode(Floor, data, "model.json")
 
 
 PROBS: Any = [[0.5, 0.5], [0.2, 0.8]]

@@ -146,7 +146,7 @@ def test_foreign_or_damaged_folds_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "folds.parquet"
     names = ("a", "b")
     Folds(image_id=names, group=np.array([0, 1]), fold=np.array([0, 1])).save(path)
-    with pytest.raises(ArtifactError, match=r"folds\.parquet: not the folds of these photographs .*'c'.*make the run again"):
+    with pytest.raises(ArtifactError, match=r"folds\.parquet: not the folds of these photographs .*'b'.*make the run again"):
         load_folds(path, ("a", "c"))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])

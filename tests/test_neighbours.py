@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hectocar.codec import decode, encode
 from hectocar.errors import ArtifactError
 from hectocar.scoring import metrics
 from hectocar.scoring.neighbours import NeighbourModel, Neighbours, UnitBank, find_neighbours, fit_neighbours, neighbour_probs
@@ -251,8 +252,8 @@ def test_neighbours_that_are_never_wrong_end_at_the_bounds() -> None:
 
 def test_model_survives_json_and_damage_is_refused() -> None:
     model = fit_neighbours(*draw_tables(6), PRIOR, ks=tuple(np.array([3, 5])))
-    assert NeighbourModel.from_json(json.loads(json.dumps(model.to_json()))) == model
-    good = model.to_json()
+    assert decode(NeighbourModel, json.loads(json.dumps(encode(model))), "model.json") == model
+    good = encode(model)
     damaged: list[Any] = [
         None,
         [],
@@ -264,8 +265,8 @@ def test_model_survives_json_and_damage_is_refused() -> None:
     damaged += [{**good, "temperature": t} for t in (0.0, -1.0, math.nan, math.inf, "0.1", None, True)]
     damaged += [{**good, "smoothing": s} for s in (-0.1, 1.1, math.nan, None)]
     for data in damaged:
-        with pytest.raises(ArtifactError, match=r"neighbour model: .*allowed"):
-            NeighbourModel.from_json(data)
+        with pytest.raises(ArtifactError, match=r"(?s)model\.json: .*(allowed|expected|missing|unknown)"):
+            decode(NeighbourModel, data, "model.json")
 
 
 ROWS: Any = np.eye(3)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from hectocar.artifacts import write_json
 from hectocar.cli import main
+from hectocar.codec import encode
 from hectocar.config import NetworkConfig
 from hectocar.config_reader import read_config
 from hectocar.lab.preview import draw_predictions, draw_sheet, romanize, training_views
@@ -87,7 +88,7 @@ def test_the_preview_takes_an_audits_shift(photos: list[Path], tmp_path: Path, c
     for place, file in enumerate(photos):
         (tmp_path / "data" / f"car {place}").mkdir(parents=True)
         file.rename(tmp_path / "data" / f"car {place}" / file.name)
-    write_json(tmp_path / "shift.json", PhotoShift(gain=0.5).to_json())
+    write_json(tmp_path / "shift.json", encode(PhotoShift(gain=0.5)))
     words = ["preview", str(tmp_path / "data"), "--preset", "laptop", "--set", "training.epochs=1", "--photos", "3"]
     heights = []
     for name, setting in (("plain", "data.shift=none"), ("shifted", f"data.shift={tmp_path / 'shift.json'}")):

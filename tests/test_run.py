@@ -11,8 +11,9 @@ from hectocar.config import Config
 from hectocar.errors import ArtifactError, ConfigError, HectocarError, WriteError
 from hectocar.locks import hold_lock
 from hectocar.network.weights import load_tensors_with_state
+from hectocar.photos.inputs import Run, read_run
 from hectocar.progress import NoProgress
-from hectocar.training.run import Run, create_run, open_run, resume_run, start_run, train_folds
+from hectocar.training.run import create_run, resume_run, start_run, train_folds
 from tiny import CPU, change, make_config, write_photos
 
 
@@ -54,7 +55,7 @@ def test_a_whole_run_is_gone_on_with_on_request_only(run: Run, photos: Path) -> 
         start_run(run.folder, photos, run.config, NoProgress(), resume=False)
     assert start_run(run.folder, photos, run.config, NoProgress(), resume=True).classes == run.classes
     made = start_run(run.folder.with_name("new"), photos, run.config, NoProgress(), resume=True)
-    assert open_run(made.folder).config == run.config
+    assert read_run(made.folder).config == run.config
 
 
 START_FILES = ["manifest.parquet", "folds.parquet", "classes.json", "provenance.json"]
@@ -68,7 +69,7 @@ def test_half_a_run_is_begun_anew(count: int, resume: bool, run: Run, photos: Pa
         (run.folder / name).unlink()
     (run.folder / ".folds.parquet.x1y2z3.part").write_text("half")
     started = start_run(run.folder, photos, run.config, NoProgress(), resume=resume)
-    assert open_run(started.folder).config == run.config
+    assert read_run(started.folder).config == run.config
     assert sorted(path.name for path in run.folder.iterdir() if path.suffix != ".part") == sorted([*START_FILES, "config.json"])
 
 
@@ -137,7 +138,7 @@ def test_a_training_that_cannot_be_kept_is_not_begun(run: Run, monkeypatch: pyte
 
 def test_a_run_opens_as_it_was_made(run: Run) -> None:
     """What was written is what is read: configuration, photographs, classes, split, and so the digest of every fold."""
-    opened = open_run(run.folder)
+    opened = read_run(run.folder)
     assert (opened.config, opened.classes) == (run.config, run.classes)
     assert [opened.inputs_digest(fold) for fold in range(4)] == [run.inputs_digest(fold) for fold in range(4)]
     assert len({run.inputs_digest(fold) for fold in range(4)}) == 4
@@ -146,7 +147,7 @@ def test_a_run_opens_as_it_was_made(run: Run) -> None:
 def test_a_run_with_default_phases_keeps_its_digest(photos: Path, tmp_path: Path) -> None:
     """Equal configurations have equal digests, however their numbers are spelled: 1 in a default, 1.0 from a file."""
     run = create_run(tmp_path / "run", photos, Config(network=make_config().network), NoProgress())
-    opened = open_run(run.folder)
+    opened = read_run(run.folder)
     assert opened.config == run.config
     assert opened.inputs_digest(0) == run.inputs_digest(0)
 
@@ -239,4 +240,4 @@ def test_a_damaged_run_is_refused(name: str, damage: str, run: Run) -> None:
     else:
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(ArtifactError, match=re.escape(str(run.folder))):
-        open_run(run.folder)
+        read_run(run.folder)

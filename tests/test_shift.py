@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hectocar.artifacts import read_json, write_json
-from hectocar.errors import DataError
+from hectocar.codec import decode, encode
+from hectocar.errors import ArtifactError, DataError
 from hectocar.photos.pixel_sample import LEVELS, PixelSample, sample_pixels
 from hectocar.photos.shift import PhotoShift, apply_shift, estimate_jpeg_quality
 from hectocar.photos.shift_fit import MIN_PHOTOS, ShiftFit, fit_shift
@@ -77,8 +78,8 @@ def test_curves_rise_and_survive_json(tmp_path_factory: pytest.TempPathFactory, 
     assert (curve.shape, curve.dtype) == ((256,), np.uint8)
     assert (np.diff(curve.astype(int)) >= 0).all()
     path = tmp_path_factory.mktemp("json") / "shift.json"
-    write_json(path, shift.to_json())
-    assert PhotoShift.from_json(read_json(path)) == shift
+    write_json(path, encode(shift))
+    assert decode(PhotoShift, read_json(path), "model.json") == shift
     assert PhotoShift(shift.gain, shift.offset, shift.gamma).is_identity == (curve == np.arange(256)).all()
 
 
@@ -126,15 +127,15 @@ def test_values_out_of_range_are_refused(values: dict[str, Any], allowed: str) -
     (name,) = values
     with pytest.raises(DataError, match=f"{name} is .*; allowed: {allowed}"):
         PhotoShift(**values)
-    with pytest.raises(DataError, match=allowed):
-        PhotoShift.from_json(PhotoShift().to_json() | values)
+    with pytest.raises(ArtifactError, match=rf"model\.json: {name} is .*expected|allowed: {allowed}"):
+        decode(PhotoShift, encode(PhotoShift()) | values, "model.json")
 
 
-@pytest.mark.parametrize("data", [None, [], {}, {"gain": 1.0}, PhotoShift().to_json() | {"contrast": 1.0}])
+@pytest.mark.parametrize("data", [None, [], {}, {"gain": 1.0}, encode(PhotoShift()) | {"contrast": 1.0}])
 def test_foreign_json_is_refused(data: Any) -> None:
     """A key too many or too few is no shift."""
-    with pytest.raises(DataError, match="allowed: exactly gain, offset, gamma, jpeg_quality"):
-        PhotoShift.from_json(data)
+    with pytest.raises(ArtifactError, match=r"expected a mapping with gain|is missing|unknown key contrast"):
+        decode(PhotoShift, data, "model.json")
 
 
 def read_tables(image: Image.Image, **options: Any) -> dict[int, list[int]]:

@@ -6,11 +6,11 @@ import json
 import math
 import os
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,44 +22,77 @@ from hectocar.writing import replace_file as replace_file
 
 MAX_JSON_BYTES = 32 * 2**20
 """The longest JSON that is read: ten times what a bundle of 10,000 classes has."""
+MAX_LOG_BYTES = 512 * 2**20
 
 
 def save_arrays(path: Path, **arrays: ArrayLike) -> None:
-    """Writes named arrays into one npz file, atomically."""
+    """Writes named arrays and their digest into one npz file, atomically."""
+    stored = {name: np.asarray(array) for name, array in arrays.items()}
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+    np.savez(buffer, **stored, sha256=np.array(_digest_arrays(stored)))  # type: ignore[arg-type]
     replace_file(path, lambda target: target.write_bytes(buffer.getbuffer()), num_bytes=buffer.getbuffer().nbytes)
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
-    """What ``save_arrays`` wrote, without pickles; None where there is no such file or it is damaged."""
+    """What ``save_arrays`` wrote, without pickles; None where there is no such file, or it is not as it was written."""
     try:
         with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except (OSError, ValueError, KeyError, BadZipFile):
+            arrays = {name: data[name] for name in data.files}
+        return arrays if str(arrays.pop("sha256")) == _digest_arrays(arrays) else None
+    except Exception:  # zip, zlib and NumPy raise many types on foreign bytes
         return None
+
+
+def _digest_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}\n".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
 
 
 def write_json(path: Path, data: Any) -> None:
     """Writes readable UTF-8 JSON atomically."""
-    text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    replace_file(path, lambda target: target.write_text(text, encoding="utf-8"))
+    text = json_text(data)
+    replace_file(path, lambda target: target.write_text(text, encoding="utf-8", newline=""))
+
+
+def json_text(data: Any) -> str:
+    """What ``write_json`` writes."""
+    return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_json(path: Path) -> Any:
     """Raises ArtifactError when the file is missing, is not JSON, or is of a size or depth that none of ours has."""
     try:
-        if path.exists() and not path.is_file():
-            raise ValueError("it is no file")
-        with path.open("rb") as file:
-            content = file.read(MAX_JSON_BYTES + 1)
-        if len(content) > MAX_JSON_BYTES:
-            raise ValueError(f"it is larger than {MAX_JSON_BYTES >> 20} MiB")
-        return json.loads(content.decode("utf-8"), parse_int=_parse_int)
-    except RecursionError as error:
-        raise ArtifactError(f"{path}: cannot be read as JSON (it is nested too deeply)") from error
+        return parse_json(read_bounded(path, MAX_JSON_BYTES))
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{path}: cannot be read as JSON ({error})") from error
+
+
+def read_bounded(path: Path, most: int) -> bytes:
+    """The bytes of a file of a size that is sensible.
+
+    Raises:
+        OSError: Missing or unreadable.
+        ValueError: Too large, or no plain file.
+    """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no file")
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it is larger than {most >> 20} MiB")
+    return content
+
+
+def parse_json(content: bytes | str) -> Any:
+    """Raises ValueError where it is no JSON in UTF-8, or nested so deeply that Python gives up."""
+    try:
+        text = content if isinstance(content, str) else content.decode("utf-8")
+        return json.loads(text, parse_int=_parse_int)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def _parse_int(text: str) -> int | float:
@@ -104,19 +137,33 @@ class EventLog:
         self.path = path
 
     def write(self, kind: str, **fields: Any) -> None:
-        line = json.dumps({"time": utc_now(), "kind": kind, **fields}, ensure_ascii=False).encode() + b"\n"
+        event = {"time": utc_now(), "kind": kind, **fields}
+        line = json.dumps(event, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         with explaining(self.path), self.path.open("ab+") as file:
             if file.seek(0, os.SEEK_END) and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
                 line = b"\n" + line  # the line before was cut off: do not lose this one with it
             file.write(line)
 
     def read(self) -> list[dict[str, Any]]:
+        """The events, each with ``time`` and ``kind``.
+
+        Raises:
+            ArtifactError: The log is too large, or a line is JSON but no event.
+        """
         if not self.path.is_file():
             return []
+        try:
+            lines = read_bounded(self.path, MAX_LOG_BYTES).split(b"\n")
+        except (OSError, ValueError) as error:
+            raise ArtifactError(f"{self.path}: cannot be read ({error})") from error
         events = []
-        for line in self.path.read_bytes().split(b"\n"):
+        for number, line in enumerate(lines, start=1):
             try:
-                events.append(json.loads(line))
+                event = parse_json(line)
             except ValueError:  # a line that was cut off, or the nothing after the last one
                 continue
+            for key in ("time", "kind"):
+                if not isinstance(event, dict) or not isinstance(event.get(key), str):
+                    raise ArtifactError(f"{self.path}, line {number}: no event with a text {key!r}; delete the line")
+            events.append(event)
         return events

@@ -166,8 +166,9 @@ def command_score(args: argparse.Namespace) -> None:
 
 
 def command_bundle(args: argparse.Namespace) -> None:
-    from hectocar.delivery.bundle import join_runs, write_bundle
+    from hectocar.delivery.bundle import write_bundle
     from hectocar.delivery.bundle_place import claim_bundle
+    from hectocar.delivery.members import join_runs
 
     runs = join_runs([args.model])
     with claim_bundle(args.out, runs) as made_of:

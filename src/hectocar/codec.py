@@ -1,15 +1,15 @@
 """The only codec between frozen dataclasses and JSON or YAML trees: strict when it reads, and every mistake at once.
 
 A field may be bool, int, float, str, Literal, a dataclass, ``X | None``, ``int | float``, tuple[X, ...], tuple[X, Y], list[X]
-or dict[str, X]. Nothing is bent into another type (a whole number is taken for a float), numbers are finite and of 64 bits,
-and a class checks its own ranges in ``__post_init__``. How deep a tree may be, the types say.
+or dict[str, X]; Any is one plain value. Nothing is bent into another type (a whole number is taken for a float), numbers
+are finite and of 64 bits, and a class checks its own ranges in ``__post_init__``. How deep a tree may be, the types say.
 """
 
 import dataclasses
 import difflib
 import reprlib
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -28,7 +28,13 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def decode(
-    kind: type[T], tree: Any, where: str, error: type[HectocarError] = ArtifactError, *, advice: str = "make it again"
+    kind: type[T],
+    tree: Any,
+    where: str,
+    error: type[HectocarError] = ArtifactError,
+    *,
+    advice: str = "make it again",
+    whole: bool = True,
 ) -> T:
     """A dataclass from a tree of plain values; every field must be there, and nothing else.
 
@@ -38,12 +44,13 @@ def decode(
         where: Path of the file, or the name of what is read; the message begins with it.
         error: What to raise.
         advice: What to do; the message ends with it.
+        whole: Otherwise fields that have a default may be left out.
 
     Raises:
         HectocarError: Of the given kind, with every mistake and its dotted path.
     """
     problems: list[str] = []
-    built = build(kind, tree, "", problems, whole=True)
+    built = build(kind, tree, "", problems, whole=whole)
     if problems:
         raise error(describe_mistakes(where, problems, advice))
     return cast(T, built)
@@ -70,17 +77,28 @@ def read_sealed(kind: type[T], path: Path, advice: str) -> T:
     Raises:
         ArtifactError: Missing, damaged, of another program, or changed since; what is wrong with it is named by its key.
     """
-    tree = read_json(path)
-    seal = tree.pop(SEAL, None) if isinstance(tree, dict) else None
-    value = decode(kind, tree, str(path), advice=advice)
-    check_seal(path, seal, tree, advice)
-    return value
+    return open_sealed(kind, read_json(path), path, advice)
 
 
-def check_seal(path: Path, seal: Any, tree: Any, advice: str) -> None:
-    """Raises ArtifactError where a digest that was stored is not that of the content; compare after what can be named."""
-    if seal != compute_digest(tree):
+def open_sealed(kind: type[T], tree: Any, path: Path, advice: str, check: Callable[[T], object] = lambda content: None) -> T:
+    """The content of a sealed file whose tree is read already.
+
+    Args:
+        kind: The dataclass.
+        tree: What stands in the file.
+        path: The file.
+        advice: What to do; messages end with it.
+        check: Raises where parts do not fit each other: what can be named is named before the digest is compared.
+
+    Raises:
+        ArtifactError: As ``read_sealed``.
+    """
+    content = {key: value for key, value in tree.items() if key != SEAL} if isinstance(tree, dict) else tree
+    value = decode(kind, content, str(path), advice=advice)
+    check(value)
+    if tree.get(SEAL) != compute_digest(content):
         raise ArtifactError(f"{path}: its content was changed after it was written ({SEAL} differs); {advice}")
+    return value
 
 
 def describe_mistakes(where: str, problems: Sequence[str], advice: str) -> str:
@@ -177,6 +195,11 @@ def _convert(hint: Any, value: Any, path: str, problems: list[str], whole: bool)
         if value is None and len(kinds) < len(args):
             return None
         return _convert(next((kind for kind in kinds if type(value) is kind), kinds[0]), value, path, problems, whole)
+    if hint is Any and (value is None or type(value) in _WORDS):
+        return _convert_plain(type(value), value, path, problems) if value is not None else None
+    if hint is Any:
+        problems.append(f"{path} is {show(value)}; expected a number, a text, true, false or null")
+        return None
     if hint not in _WORDS:
         raise TypeError(f"{path}: the codec knows no {hint}")
     return _convert_plain(hint, value, path, problems)

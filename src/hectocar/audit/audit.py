@@ -21,6 +21,7 @@ from hectocar.audit.page import write_page
 from hectocar.audit.report import AuditReport
 from hectocar.audit.suspect_findings import judge_labels, judge_views
 from hectocar.audit.view_suspects import MIN_SAMPLES
+from hectocar.codec import encode
 from hectocar.config import DataConfig
 from hectocar.errors import DataError
 from hectocar.outputs import MARK, Mark, check_unedited, claim_folder, publish_folder
@@ -200,7 +201,7 @@ def _fill_audit(report: AuditReport, folder: Path, progress: Progress) -> None:
     save_measurements(report, folder / "photos.parquet")
     shift = report.drift.shift.shift if report.drift and report.drift.shift else None
     if shift is not None and not shift.is_identity:
-        write_json(folder / SHIFT_FILE, shift.to_json())
+        write_json(folder / SHIFT_FILE, encode(shift))
     progress.note("drawing the page")
     write_page(report, folder / "audit.html")
     train = [k for k, name in enumerate(report.class_name) if name]

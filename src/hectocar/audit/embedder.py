@@ -12,7 +12,7 @@ from hectocar.config import DataConfig, InferenceConfig, NetworkConfig
 from hectocar.delivery.bundle import load_network, read_model
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import autocast, infer_photos, normalize_batch, to_device
-from hectocar.photos.inputs import read_run_inputs
+from hectocar.photos.inputs import read_run
 from hectocar.progress import Progress, count_with
 
 EMBED_PX = 160
@@ -73,7 +73,8 @@ def build_embedder(
         ConfigError: The backbone cannot be built.
     """
     if run is not None:
-        config, _, _ = read_run_inputs(run)
+        opened = read_run(run)
+        config = opened.config
         backbone = config.network.backbone
         started_from = config.network.weights
         if weights is None and started_from not in ("hub", "none") and Path(started_from).is_file():

@@ -14,7 +14,7 @@ from hectocar.errors import ArtifactError, DataError
 from hectocar.photos.batches import iter_photo_batches
 from hectocar.photos.classes import ClassList
 from hectocar.photos.decisions import KEEP, Decision
-from hectocar.photos.inputs import read_run_inputs
+from hectocar.photos.inputs import read_run
 from hectocar.photos.scan import PhotoScan
 from hectocar.progress import Progress
 from hectocar.scoring.metrics import softmax
@@ -65,8 +65,9 @@ def _neighbours(oof: OutOfFold, labels: NDArray[np.int64], classes: ClassList) -
 
 
 def _check_run(run: Path, scan: PhotoScan, classes: ClassList, place_of: dict[str, int]) -> None:
-    _, run_classes, manifest = read_run_inputs(run)
-    if run_classes.members != classes.members:
+    opened = read_run(run)
+    manifest = opened.manifest
+    if opened.classes.members != classes.members:
         raise ArtifactError(f"--run {run}: it was trained on other classes than this data folder has; train a new run")
     for row in manifest.used():
         place = place_of.get(manifest.image_id[row])

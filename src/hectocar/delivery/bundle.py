@@ -7,77 +7,52 @@ per network, and per bank of embeddings.
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from hectocar.artifacts import hash_file, make_folder, read_json, write_json
-from hectocar.config import DataConfig, InferenceConfig, NetworkConfig
-from hectocar.config_reader import config_from_tree
+from hectocar.artifacts import hash_file, make_folder, read_json
+from hectocar.codec import open_sealed, show, write_sealed
 from hectocar.delivery.bundle_place import check_bundle_place, digest_runs, measure_networks
-from hectocar.errors import ArtifactError, ConfigError, DataError
+from hectocar.delivery.members import BundleSpec, Member, ModelSpec, read_run_model
+from hectocar.errors import ArtifactError
 from hectocar.network.carnet import CarNet
-from hectocar.network.weights import load_state_exactly, load_tensors_with_state, save_tensors
+from hectocar.network.weights import check_finite_tensors, load_state_exactly, load_tensors_with_state, save_tensors
 from hectocar.outputs import MARK, Mark
 from hectocar.photos.classes import ClassList
-from hectocar.photos.inputs import read_run_inputs
+from hectocar.photos.inputs import FoldResult
 from hectocar.photos.views import VIEWS
 from hectocar.scoring.finish import Finish
 from hectocar.writing import check_room
 
-FORMAT, FORMAT_VERSION = "hectocar-bundle", 2
+FORMAT: Literal["hectocar-bundle"] = "hectocar-bundle"
+FORMAT_VERSION: Literal[3] = 3
+MAX_NEIGHBOURS = 1000
+_ADVICE = "copy the bundle again, or make it again from its run"
 
 
 @dataclass(frozen=True)
-class ModelSpec:
-    """What the networks of one run have in common."""
+class BundleFile:
+    """What stands in bundle.json."""
 
-    name: str
-    network: NetworkConfig
-    inference: InferenceConfig
-    precision: str
-    provenance: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Member:
-    """One trained network of the ensemble."""
-
-    file: str
-    """Path of its weights below the bundle's (or run's) folder."""
-    sha256: str
-    fold: int
-    size_px: int
-    """Side of the square that it was validated with."""
-    log_loss: float
-    """On its held-out photographs."""
-    top1: float
-    model: int = 0
-    """Place in ``BundleSpec.models``."""
-    bank: str = ""
-    """Path of the embeddings of the training photographs, and their labels; empty without neighbours."""
-    bank_sha256: str = ""
-
-
-@dataclass(frozen=True)
-class BundleSpec:
-    """What bundle.json says."""
-
-    folder: Path
+    format: Literal["hectocar-bundle"]
+    version: Literal[3]
     classes: ClassList
     models: tuple[ModelSpec, ...]
     max_megapixels: float
     prior: tuple[float, ...]
-    """Share of each trained class among the training photographs: the answer for a photograph that cannot be read."""
     frequency: tuple[float, ...]
-    """The same for each name, equivalent names apart: sums to 1."""
     members: tuple[Member, ...]
-    finish: Finish | None = None
-    """How the members' answers become probabilities; None means their geometric mean."""
+    finish: Finish | None
+
+    def __post_init__(self) -> None:
+        if not self.max_megapixels > 0.0:
+            raise ValueError(f"max_megapixels is {self.max_megapixels}; allowed: more than 0")
 
 
 def read_model(folder: Path) -> BundleSpec:
@@ -93,69 +68,13 @@ def read_model(folder: Path) -> BundleSpec:
     raise ArtifactError(f"{folder}: neither a bundle (bundle.json) nor a run (config.json); `hectocar train` makes a run")
 
 
-def read_run_model(folder: Path) -> BundleSpec:
-    """The finished folds of a run.
+@dataclass(frozen=True)
+class BankState:
+    """Header of a bank's file."""
 
-    Raises:
-        ArtifactError: Not a run, damaged, or no fold has finished an epoch.
-    """
-    config, classes, manifest = read_run_inputs(folder)
-    members = []
-    for fold in range(config.data.num_folds):
-        path = folder / f"fold{fold}" / "best.safetensors"
-        if not path.is_file():
-            continue
-        _, state = load_tensors_with_state(path)
-        member = Member(
-            file=path.relative_to(folder).as_posix(),
-            sha256=hash_file(path),
-            fold=fold,
-            size_px=int(state["size_px"]),
-            log_loss=float(state["log_loss"]),
-            top1=float(state["top1"]),
-        )
-        members.append(member)
-    if not members:
-        raise ArtifactError(f"{folder}: no fold of this run has finished an epoch; go on with `hectocar train ... --resume`")
-    used = manifest.used()
-    counts = np.bincount(manifest.labels(classes)[used], minlength=classes.num_trained)
-    place_of = {name: place for place, name in enumerate(classes.names)}
-    name_counts = np.bincount([place_of[manifest.class_name[row]] for row in used], minlength=len(classes.names))
-    provenance = read_json(folder / "provenance.json")
-    model = ModelSpec(folder.resolve().name, config.network, config.inference, config.training.precision, provenance)
-    return BundleSpec(
-        folder=folder,
-        classes=classes,
-        models=(model,),
-        max_megapixels=config.data.max_megapixels,
-        prior=tuple((counts / counts.sum()).tolist()),
-        frequency=tuple((name_counts / name_counts.sum()).tolist()),
-        members=tuple(members),
-    )
-
-
-def join_runs(folders: Sequence[Path]) -> list[BundleSpec]:
-    """The models of several runs, for one bundle.
-
-    Raises:
-        ArtifactError: Two runs differ in their classes, their order or their photographs, or one is given twice.
-    """
-    if len({folder.resolve() for folder in folders}) != len(folders):
-        raise ArtifactError("a run is given twice; give each once")
-    specs = [read_run_model(folder) for folder in folders]
-    digests = [read_run_inputs(folder)[2].digest() for folder in folders]
-    for spec, digest in zip(specs, digests, strict=True):
-        if spec.classes != specs[0].classes:
-            raise ArtifactError(
-                f"{spec.folder}: its classes or their order differ from those of {specs[0].folder} "
-                f"({spec.classes.num_trained} and {specs[0].classes.num_trained} trained classes); blend runs of one data set"
-            )
-        if digest != digests[0]:
-            raise ArtifactError(
-                f"{spec.folder}: it was trained on other photographs than {specs[0].folder} (the manifests differ); "
-                "train both from the same folder with the same --audit and data settings"
-            )
-    return specs
+    num_unseen: int
+    network_sha256: str
+    """Of the weights that made it."""
 
 
 @dataclass(frozen=True)
@@ -217,126 +136,117 @@ def write_bundle(
                 name = f"model{number}_fold{member.fold}.safetensors"
                 shutil.copyfile(run.folder / member.file, temporary / name)
                 bank = (banks or {}).get((number, member.fold))
-                place = _write_bank(temporary, f"bank{number}_fold{member.fold}.safetensors", bank) if bank else {}
-                members.append({**asdict(member), "file": name, "model": number, **place})
-        tree = {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "classes": runs[0].classes.to_json(),
-            # The weights are in the bundle: where the run's start came from is provenance, and a private path.
-            "models": [_model_tree(model) for run in runs for model in run.models],
-            "max_megapixels": runs[0].max_megapixels,
-            "prior": list(runs[0].prior),
-            "frequency": list(runs[0].frequency),
-            "members": members,
-            "finish": finish.to_json() if finish else None,
-        }
+                member = replace(member, file=name, model=number)
+                members.append(_write_bank(temporary, member, bank) if bank else member)
+        # The weights are in the bundle: where the run's start came from is provenance, and a private path.
+        models = tuple(replace(model, network=replace(model.network, weights="none")) for run in runs for model in run.models)
+        common = runs[0].classes, models, runs[0].max_megapixels, runs[0].prior, runs[0].frequency
         if extra:
             extra(temporary)
         Mark("bundle", made_of=made_of).write(temporary / MARK)
-        write_json(temporary / "bundle.json", tree)
+        content = BundleFile(FORMAT, FORMAT_VERSION, *common, tuple(members), finish)
+        write_sealed(temporary / "bundle.json", content)
 
     make_folder(folder, fill, last="bundle.json")
     return _read_bundle(folder)
 
 
-def _model_tree(model: ModelSpec) -> dict[str, Any]:
-    return {**asdict(model), "network": {**asdict(model.network), "weights": "none"}}
-
-
-def _write_bank(folder: Path, name: str, bank: Bank) -> dict[str, str]:
+def _write_bank(folder: Path, member: Member, bank: Bank) -> Member:
+    name = f"bank{member.model}_fold{member.fold}.safetensors"
     tensors = {"embeddings": torch.from_numpy(bank.embeddings), "labels": torch.from_numpy(bank.labels)}
-    save_tensors(folder / name, tensors, {"num_unseen": bank.num_unseen})
-    return {"bank": name, "bank_sha256": hash_file(folder / name)}
+    save_tensors(folder / name, tensors, BankState(bank.num_unseen, member.sha256))
+    return replace(member, bank=name, bank_sha256=hash_file(folder / name))
 
 
-def load_bank(spec: BundleSpec, member: Member) -> Bank | None:
+def load_bank(spec: BundleSpec, member: Member, embed_dim: int) -> Bank | None:
     """The bank of a bundle's member; None where it has none.
 
+    Args:
+        spec: The bundle.
+        member: One of its members.
+        embed_dim: Of the member's network.
+
     Raises:
-        ArtifactError: Not a bank, or of other classes.
+        ArtifactError: Not a bank, or of other classes or another network.
     """
     if not member.bank:
         return None
-    tensors, state = load_tensors_with_state(spec.folder / member.bank)
-    try:
-        bank = Bank(tensors["embeddings"].numpy(), tensors["labels"].numpy(), int(state["num_unseen"]))
-        whole = bank.embeddings.ndim == 2 and bank.labels.shape == bank.embeddings.shape[:1]
-        whole = whole and bool(((bank.labels >= 0) & (bank.labels < spec.classes.num_trained)).all())
-        whole = whole and 0 < bank.num_unseen <= len(bank.labels)
-    except (KeyError, TypeError, ValueError):
-        whole = False
-    if not whole:
-        raise ArtifactError(f"{spec.folder / member.bank}: not a bank of this bundle; make the bundle again")
-    return bank
+    path = spec.folder / member.bank
+
+    def check(tensors: dict[str, Tensor], state: BankState) -> None:
+        num_rows = len(tensors["labels"]) if "labels" in tensors and tensors["labels"].ndim else 0
+        wanted = {"embeddings": ([num_rows, embed_dim], torch.float16), "labels": ([num_rows], torch.int64)}
+        if {name: (list(tensor.shape), tensor.dtype) for name, tensor in tensors.items()} != wanted:
+            found = ", ".join(f"{name} {list(tensor.shape)} {tensor.dtype}" for name, tensor in tensors.items())
+            raise ArtifactError(
+                f"{path}: no bank of {member.file}: {found}; expected embeddings [N, {embed_dim}] in float16 and labels [N] "
+                f"in int64; {_ADVICE}"
+            )
+        check_finite_tensors(tensors, path)
+        if not 0 < state.num_unseen <= num_rows:
+            raise ArtifactError(f"{path}: num_unseen is {state.num_unseen}; allowed: 1 to {num_rows}; {_ADVICE}")
+        low, high = int(tensors["labels"].min()), int(tensors["labels"].max())
+        if not 0 <= low <= high < spec.classes.num_trained:
+            raise ArtifactError(f"{path}: labels from {low} to {high}; allowed: 0 to {spec.classes.num_trained - 1}; {_ADVICE}")
+        if state.network_sha256 != member.sha256:
+            raise ArtifactError(f"{path}: made by another network than {member.file}; {_ADVICE}")
+
+    tensors, state = load_tensors_with_state(path, BankState, check)
+    return Bank(tensors["embeddings"].numpy(), tensors["labels"].numpy(), state.num_unseen)
 
 
 def _read_bundle(folder: Path) -> BundleSpec:
     path = folder / "bundle.json"
     tree = read_json(path)
-    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+    found = tree if isinstance(tree, dict) else {}
+    if found.get("format") != FORMAT:
+        raise ArtifactError(f"{path}: not a hectocar bundle (format is {show(found.get('format'))})")
+    if found.get("version") != FORMAT_VERSION:
         raise ArtifactError(
-            f"{path}: not a hectocar bundle (format is {tree.get('format') if isinstance(tree, dict) else tree!r})"
-        )
-    if tree.get("version") != FORMAT_VERSION:
-        raise ArtifactError(
-            f"{path}: bundle version {tree.get('version')!r}; this program reads version {FORMAT_VERSION}: make it again "
+            f"{path}: bundle version {show(found.get('version'))}; this program reads version {FORMAT_VERSION}: make it again "
             "from its run"
         )
-    try:
-        data = DataConfig(max_megapixels=float(tree["max_megapixels"]))
-        spec = BundleSpec(
-            folder=folder,
-            classes=ClassList.from_json(tree["classes"]),
-            models=tuple(_read_model_tree(model) for model in tree["models"]),
-            max_megapixels=data.max_megapixels,
-            prior=tuple(float(value) for value in tree["prior"]),
-            frequency=tuple(float(value) for value in tree["frequency"]),
-            members=tuple(Member(**member) for member in tree["members"]),
-            finish=None if tree["finish"] is None else Finish.from_json(tree["finish"]),
-        )
-    except (KeyError, TypeError, ValueError, ConfigError, DataError, ArtifactError) as error:
-        raise ArtifactError(
-            f"{path}: damaged or foreign bundle ({type(error).__name__}: {error}); make it again from its run"
-        ) from error
-    _check_bundle(spec, path)
-    return spec
+    content = open_sealed(BundleFile, tree, path, _ADVICE, check=lambda content: _check_bundle(content, path))
+    for member in content.members:
+        _check_file(folder, member.file, member.sha256)
+        if member.bank:
+            _check_file(folder, member.bank, member.bank_sha256)
+    shares = content.prior, content.frequency
+    return BundleSpec(folder, content.classes, content.models, content.max_megapixels, *shares, content.members, content.finish)
 
 
-def _read_model_tree(tree: dict[str, Any]) -> ModelSpec:
-    config = config_from_tree({"network": tree["network"], "inference": tree["inference"]})
-    return ModelSpec(str(tree["name"]), config.network, config.inference, str(tree["precision"]), dict(tree["provenance"]))
-
-
-def _check_bundle(spec: BundleSpec, path: Path) -> None:
-    if not spec.members or not spec.models:
-        raise ArtifactError(f"{path}: the bundle has no networks")
+def _check_bundle(content: BundleFile, path: Path) -> None:
+    """Raises ArtifactError where parts do not fit each other."""
+    if not content.members or not content.models:
+        raise ArtifactError(f"{path}: the bundle has no networks; {_ADVICE}")
     for name, shares, count in (
-        ("prior", spec.prior, spec.classes.num_trained),
-        ("frequency", spec.frequency, len(spec.classes.names)),
+        ("prior", content.prior, content.classes.num_trained),
+        ("frequency", content.frequency, len(content.classes.names)),
     ):
         if len(shares) != count or not math.isclose(sum(shares), 1.0, abs_tol=1e-6) or min(shares) < 0.0:
-            raise ArtifactError(f"{path}: the {name} must be {count} shares that sum to 1")
-    if spec.finish is not None:
-        spec.finish.check(len(spec.models), spec.classes.num_trained, str(path))
-        unknown = sorted({name for level in spec.finish.levels for name in level.views} - set(VIEWS))
+            raise ArtifactError(f"{path}: the {name} must be {count} shares that sum to 1; {_ADVICE}")
+    if content.finish is not None:
+        content.finish.check(len(content.models), content.classes.num_trained, str(path))
+        if content.finish.neighbours.k > MAX_NEIGHBOURS:
+            raise ArtifactError(f"{path}: finish.neighbours.k is {content.finish.neighbours.k}; allowed: 1 to {MAX_NEIGHBOURS}")
+        unknown = sorted({name for level in content.finish.levels for name in level.views} - set(VIEWS))
         if unknown:
-            raise ArtifactError(f"{path}: finish: unknown view {unknown[0]!r}; this program knows {', '.join(VIEWS)}")
-    for member in spec.members:
-        if not 0 <= member.model < len(spec.models):
-            raise ArtifactError(f"{path}: a member's model is {member.model}; allowed: 0 to {len(spec.models) - 1}")
-        if not 32 <= member.size_px <= 2048:
-            raise ArtifactError(f"{path}: member size_px is {member.size_px}; allowed: 32 to 2048")
-        if spec.finish is not None and not member.bank:
-            raise ArtifactError(f"{path}: member {member.file} has no bank, and the finish asks for neighbours")
-        _check_file(spec.folder, member.file, member.sha256, path)
-        if member.bank:
-            _check_file(spec.folder, member.bank, member.bank_sha256, path)
+            raise ArtifactError(f"{path}: finish: unknown view {show(unknown[0])}; this program knows {', '.join(VIEWS)}")
+    for member in content.members:
+        for name in (member.file, *([member.bank] if member.bank else [])):
+            if not PurePosixPath(name).name == PureWindowsPath(name).name == name or name.startswith(".") or "\0" in name:
+                raise ArtifactError(f"{path}: member file {show(name)} must be a plain name inside the bundle; {_ADVICE}")
+        if content.finish is not None and not member.bank:
+            raise ArtifactError(f"{path}: member {member.file} has no bank, and the finish asks for neighbours; {_ADVICE}")
+    models = {member.model for member in content.members}
+    if models != set(range(len(content.models))):
+        wrong = max(models ^ set(range(len(content.models))))
+        raise ArtifactError(
+            f"{path}: a member's model is {wrong}, or model {wrong} has no member; allowed: 0 to {len(content.models) - 1}"
+        )
 
 
-def _check_file(folder: Path, name: str, sha256: str, path: Path) -> None:
-    if Path(name).name != name or name.startswith("."):
-        raise ArtifactError(f"{path}: member file {name!r} must be a plain name inside the bundle")
+def _check_file(folder: Path, name: str, sha256: str) -> None:
     file = folder / name
     if not file.is_file():
         raise ArtifactError(f"{file}: missing; the bundle is not whole, copy it again")
@@ -352,6 +262,5 @@ def load_network(spec: BundleSpec, member: Member, device: torch.device) -> CarN
     """
     path = spec.folder / member.file
     network = CarNet(spec.models[member.model].network, spec.classes.num_trained, weights="none")
-    tensors, _ = load_tensors_with_state(path)
-    load_state_exactly(network, tensors, path)
+    load_tensors_with_state(path, FoldResult, lambda tensors, _: load_state_exactly(network, tensors, path))
     return network.to(device).eval().requires_grad_(False)

@@ -12,7 +12,7 @@ from hectocar.outputs import MARK, check_folder, read_mark
 from hectocar.writing import check_room
 
 if TYPE_CHECKING:
-    from hectocar.delivery.bundle import BundleSpec
+    from hectocar.delivery.members import BundleSpec
 
 
 @contextmanager

@@ -12,23 +12,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hectocar.delivery.bundle import Bank, BundleSpec, join_runs, load_network, to_unit, write_bundle
+from hectocar.delivery.bundle import Bank, load_network, to_unit, write_bundle
 from hectocar.delivery.bundle_place import claim_bundle
 from hectocar.delivery.finish_report import Effects, write_report
+from hectocar.delivery.members import BundleSpec, join_runs
 from hectocar.delivery.oof import (
     CLEAN,
     SHIFTED,
     TRAINED,
     UNUSABLE_CONDITION,
     ViewTable,
-    has_shift,
     measure_brightness,
     predict_views,
 )
 from hectocar.errors import ArtifactError, ConfigError, DataError
-from hectocar.photos.decisions import SHIFT_FILE, check_same_photos, read_audit, read_shift, suspected_photos
-from hectocar.photos.folds import load_folds
-from hectocar.photos.inputs import read_run_inputs
+from hectocar.photos.decisions import check_same_photos, read_audit, suspected_photos
+from hectocar.photos.inputs import Run, read_run
+from hectocar.photos.manifest import check_unchanged
 from hectocar.photos.unusable import UNUSABLE
 from hectocar.photos.views import VIEWS, View, find_views
 from hectocar.progress import Progress
@@ -81,26 +81,30 @@ def finish_runs(
         ConfigError: An unknown view.
     """
     specs = join_runs(run_folders)
-    suspects = find_suspects(run_folders[0], audit_folder, progress)
+    runs = [read_run(folder) for folder in run_folders]
+    suspects = find_suspects(runs[0], audit_folder, progress)
     with claim_bundle(bundle_folder, specs, ["finish", *views, "without", *sorted(suspects)]) as made_of:
-        root = data_folder or read_run_inputs(run_folders[0])[2].root
-        return _finish(specs, run_folders, bundle_folder, made_of, root, suspects, views, device, progress)
+        root = data_folder or runs[0].manifest.root
+        advice = "restore them, or name the folder where they lie now with --data DIR"
+        check_unchanged(runs[0].manifest.move(root), 0, advice)
+        return _finish(specs, runs, bundle_folder, made_of, root, suspects, views, device, progress)
 
 
 def _finish(
-    specs: Sequence[BundleSpec], run_folders: Sequence[Path], bundle_folder: Path, made_of: str, root: Path,
+    specs: Sequence[BundleSpec], runs: Sequence[Run], bundle_folder: Path, made_of: str, root: Path,
     suspects: frozenset[str], views: Sequence[str], device: torch.device, progress: Progress,
 ) -> FinishResult:  # fmt: skip
+    run_folders = [run.folder for run in runs]
     brightness = measure_brightness(run_folders[0], root)
     chosen = _usable_views(specs, find_views(["plain", *(name for name in views if name != "plain")]), progress)
-    conditions = [CLEAN, SHIFTED] if _same_shift(run_folders) else [CLEAN]
+    conditions = [CLEAN, SHIFTED] if _same_shift(runs) else [CLEAN]
     if conditions == [CLEAN]:
         progress.note("no shifted validation: the runs have no shift, or not the same one; train with --audit to have it")
     tables = {
         condition: [predict_views(folder, root, chosen, condition, brightness, device, progress) for folder in run_folders]
         for condition in (*conditions, UNUSABLE_CONDITION)
     }
-    gathered = _gather(run_folders[0], tables, conditions, suspects)
+    gathered = _gather(runs[0], tables, conditions, suspects)
     places = gathered.choose_views(chosen, len(specs), np.array(specs[0].prior))
     first = chosen[places.order[0]]
     trained = [predict_views(folder, root, [first], TRAINED, brightness, device, progress) for folder in run_folders]
@@ -129,11 +133,11 @@ def _finish(
     return FinishResult(bundle, report, effects)
 
 
-def find_suspects(run_folder: Path, audit_folder: Path | None, progress: Progress) -> frozenset[str]:
+def find_suspects(run: Run, audit_folder: Path | None, progress: Progress) -> frozenset[str]:
     """The photographs of a run that an audit doubts and that were kept; none, and a line, where the run's own audit is gone.
 
     Args:
-        run_folder: The run.
+        run: The run.
         audit_folder: An audit of the same photographs; None takes the one that the run obeys.
         progress: Receives a line.
 
@@ -141,7 +145,7 @@ def find_suspects(run_folder: Path, audit_folder: Path | None, progress: Progres
         ArtifactError: The folder given is no audit, or is of other photographs.
         DataError: Mistakes in its table of decisions.
     """
-    config, _, manifest = read_run_inputs(run_folder)
+    config, manifest = run.config, run.manifest
     used = frozenset(manifest.image_id[row] for row in manifest.used())
     folder = audit_folder or (Path(config.data.audit) if config.data.audit else None)
     if folder is None:
@@ -174,11 +178,8 @@ def _usable_views(specs: Sequence[BundleSpec], views: Sequence[View], progress: 
     return tuple(usable)
 
 
-def _same_shift(folders: Sequence[Path]) -> bool:
-    if not all(has_shift(folder) for folder in folders):
-        return False
-    shifts = [read_shift(folder / SHIFT_FILE) for folder in folders]
-    return all(shift == shifts[0] for shift in shifts)
+def _same_shift(runs: Sequence[Run]) -> bool:
+    return runs[0].shift is not None and all(run.shift == runs[0].shift for run in runs)
 
 
 def _costs(spec: BundleSpec, views: Sequence[View]) -> list[float]:
@@ -288,7 +289,7 @@ class _Gathered:
         return np.array([parts.index(name) for name in names], dtype=np.int64)
 
 
-def _gather(first_run: Path, tables: dict[str, list[ViewTable]], conditions: list[str], suspects: frozenset[str]) -> _Gathered:
+def _gather(run: Run, tables: dict[str, list[ViewTable]], conditions: list[str], suspects: frozenset[str]) -> _Gathered:
     rows = {}
     for condition, runs in tables.items():
         places = [{key: row for row, key in enumerate(zip(t.image_id, t.kind, strict=True))} for t in runs]
@@ -298,8 +299,7 @@ def _gather(first_run: Path, tables: dict[str, list[ViewTable]], conditions: lis
                 f"only {len(common)} photographs ({condition}) were held out by every run; finish more folds of each run first"
             )
         rows[condition] = [np.array([place[key] for key in common], dtype=np.int64) for place in places]
-    _, classes, manifest = read_run_inputs(first_run)
-    folds = load_folds(first_run / "folds.parquet", manifest.image_id)
+    manifest, folds = run.manifest, run.folds
     fold_N = folds.fold
     if len(np.unique(tables[CLEAN][0].fold)) < 2:  # one finished fold: its groups are dealt into parts
         fold_N = np.unique(folds.group, return_inverse=True)[1] % NUM_OUTER_FOLDS
@@ -308,7 +308,7 @@ def _gather(first_run: Path, tables: dict[str, list[ViewTable]], conditions: lis
         tables=tables,
         rows=rows,
         conditions=conditions,
-        label_of=dict(zip(ids, manifest.labels(classes).tolist(), strict=True)),
+        label_of=dict(zip(ids, manifest.labels(run.classes).tolist(), strict=True)),
         name_of=dict(zip(ids, manifest.class_name, strict=True)),
         group_of=dict(zip(ids, folds.group.tolist(), strict=True)),
         fold_of=dict(zip(ids, fold_N.tolist(), strict=True)),

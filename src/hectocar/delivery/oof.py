@@ -16,8 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from hectocar.artifacts import compute_digest
+from hectocar.codec import encode
 from hectocar.config import InferenceConfig
-from hectocar.delivery.bundle import BundleSpec, Member, load_network, read_run_model
+from hectocar.delivery.bundle import load_network
+from hectocar.delivery.members import BundleSpec, Member, read_run_model
 from hectocar.delivery.out_of_fold_store import Predictions, Shelf
 from hectocar.errors import ArtifactError, DataError
 from hectocar.locks import hold_lock
@@ -25,10 +27,8 @@ from hectocar.network.arcface import SubcenterArcFace, find_dominant_centers
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import infer_views
 from hectocar.photos.batches import Change, iter_render_batches, shift_change
-from hectocar.photos.decisions import SHIFT_FILE, read_shift
 from hectocar.photos.decode import count_workers, decode_photo, read_photo_bytes
-from hectocar.photos.folds import load_folds
-from hectocar.photos.inputs import read_run_inputs
+from hectocar.photos.inputs import read_run
 from hectocar.photos.measure import measure_look
 from hectocar.photos.shift import PhotoShift
 from hectocar.photos.unusable import UNUSABLE, make_unusable
@@ -91,10 +91,11 @@ def predict_out_of_fold(run_folder: Path, data_folder: Path, device: torch.devic
         ArtifactError: Not a run, damaged, no fold is finished, or a photograph is not the one that it was made from.
     """
     spec = read_run_model(run_folder)
-    _, classes, manifest = read_run_inputs(run_folder)
+    run = read_run(run_folder)
+    manifest = run.manifest
     views = own_views(spec.models[0].inference)
     table = predict_views(run_folder, data_folder, views, CLEAN, 0.0, device, progress)
-    label_of = dict(zip(manifest.image_id, manifest.labels(classes).tolist(), strict=True))
+    label_of = dict(zip(manifest.image_id, manifest.labels(run.classes).tolist(), strict=True))
     label_N = np.array([label_of[image_id] for image_id in table.image_id], dtype=np.int64)
     angle_N = np.full(len(label_N), np.nan, dtype=np.float32)
     embeddings = table.embeddings_of("plain").astype(np.float32)
@@ -112,14 +113,9 @@ def own_views(inference: InferenceConfig) -> tuple[View, ...]:
 
 def measure_brightness(run_folder: Path, data_folder: Path) -> float:
     """Mean luma (0 to 255) of a sample of the photographs that a run trains on."""
-    _, _, manifest = read_run_inputs(run_folder)
+    manifest = read_run(run_folder).manifest
     files = [data_folder / manifest.path[row] for row in _spread(manifest.used(), NUM_BRIGHTNESS)]
     return float(np.mean([measure_look(decode_photo(read_photo_bytes(file), min_side_px=256))[0] for file in files]))
-
-
-def has_shift(run_folder: Path) -> bool:
-    """Whether the run validates on shifted photographs, too."""
-    return (run_folder / SHIFT_FILE).is_file()
 
 
 def predict_views(
@@ -141,9 +137,8 @@ def predict_views(
         ArtifactError: Not a run, damaged, no fold is finished, or a photograph is not the one that it was made from.
     """
     spec = read_run_model(run_folder)
-    _, _, manifest = read_run_inputs(run_folder)
-    folds = load_folds(run_folder / "folds.parquet", manifest.image_id)
-    shift = read_shift(run_folder / SHIFT_FILE) if condition == SHIFTED else None
+    run = read_run(run_folder)
+    manifest, folds, shift = run.manifest, run.folds, run.shift if condition == SHIFTED else None
     tables = []
     for member in spec.members:
         rows, change = folds.split(member.fold)[0 if condition == TRAINED else 1], shift_change(shift)
@@ -189,7 +184,7 @@ def _predict_member(
     model = spec.models[member.model]
     renders, places = plan_renders(job.views, member.size_px, model.inference.fit, job.brightness)
     own = [renders[place] for place, _ in places]
-    photos = [job.condition, job.shift.to_json() if job.shift else None, job.image_id, job.sha1, job.kind]
+    photos = [job.condition, encode(job.shift), job.image_id, job.sha1, job.kind]
     shelf = Shelf(
         folder=spec.folder / "oof",
         condition=job.condition,

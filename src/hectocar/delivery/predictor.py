@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from hectocar.delivery.bundle import BundleSpec, Member, load_bank, load_network, read_model, to_unit
+from hectocar.delivery.bundle import load_bank, load_network, read_model, to_unit
+from hectocar.delivery.members import BundleSpec, Member
 from hectocar.delivery.oof import own_views
 from hectocar.errors import ConfigError, DataError
 from hectocar.network.carnet import CarNet
@@ -105,7 +106,7 @@ class Classifier:
             places = [(renders.index(own[place]), mirror) for place, mirror in places]
             network = load_network(spec, member, device)
             network.check_sizes(render.size_px for render in own)
-            self.members.append(_Loaded(member, network, places, self._open_bank(member)))
+            self.members.append(_Loaded(member, network, places, self._open_bank(member, network.embed_dim)))
         self.renders = tuple(renders)
 
     @classmethod
@@ -200,9 +201,9 @@ class Classifier:
             return Answer(sources, np.empty((len(batch.index_B), 0)), np.empty((len(batch.index_B), 0)))
         return Answer(sources, *self._ask_bank(loaded.bank, self.spec.finish.neighbours, embeddings[0]))
 
-    def _open_bank(self, member: Member) -> _Bank | None:
+    def _open_bank(self, member: Member, embed_dim: int) -> _Bank | None:
         """In float32: converted at each question, 33,000 rows would take longer than the network."""
-        bank = load_bank(self.spec, member) if self.level is not None and self.level.asks_neighbours else None
+        bank = load_bank(self.spec, member, embed_dim) if self.level is not None and self.level.asks_neighbours else None
         return None if bank is None else _Bank(UnitBank.prepare(bank.embeddings), bank.labels, bank.num_unseen)
 
     def _ask_bank(

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from hectocar.artifacts import compute_digest, load_arrays, make_folder, read_json, save_arrays, write_json
+from hectocar.codec import encode
 from hectocar.delivery.predictor import Classifier, ProbabilityTable
 from hectocar.errors import ArtifactError
 from hectocar.outputs import list_content
@@ -109,10 +110,9 @@ def _describe(classifier: Classifier, files: tuple[Path, ...]) -> list[object]:
         facts = file.stat() if file.is_file() else None
         photos.append([str(file), facts.st_size if facts else -1, facts.st_mtime_ns if facts else -1])
     members = [[member.sha256, member.size_px, member.bank_sha256] for member in spec.members]
-    level = classifier.level.to_json() if classifier.level else None
     models = [[model.precision, asdict(model.inference)] for model in spec.models]
-    finish = spec.finish.neighbours.to_json() if spec.finish else None
-    return [members, models, level, finish, spec.classes.to_json(), photos]
+    finish = encode(spec.finish.neighbours) if spec.finish else None
+    return [members, models, encode(classifier.level), finish, encode(spec.classes), photos]
 
 
 def _shifted(on_photo: Callable[[int, int], None], start: int, total: int) -> Callable[[int, int], None]:

@@ -29,8 +29,8 @@ from typing import Any
 
 import torch
 
-from hectocar.artifacts import EventLog, compute_digest, read_json, write_json
-from hectocar.codec import show
+from hectocar.artifacts import EventLog, compute_digest
+from hectocar.codec import read_sealed, show, write_sealed
 from hectocar.config import Config
 from hectocar.config_reader import config_to_tree, list_presets, read_config
 from hectocar.config_training import MAX_SEED
@@ -39,10 +39,13 @@ from hectocar.errors import ConfigError
 from hectocar.network.carnet import check_network, list_sizes
 from hectocar.outputs import check_unedited, claim_folder, mark_folder
 from hectocar.photos.decode import count_workers
+from hectocar.photos.inputs import Run, Source, find_sources, outcome_tree, read_run
+from hectocar.photos.manifest import check_same_folder, check_unchanged
 from hectocar.progress import NoProgress, Progress, count_with
 from hectocar.tables import normalize_name, repeated_names
+from hectocar.training.checkpoint import read_epochs
 from hectocar.training.memory import read_free_bytes
-from hectocar.training.run import Run, check_folds, open_run, outcome_tree, plan_run, save_run, train_folds
+from hectocar.training.run import check_folds, plan_run, save_run, train_folds
 
 _KEYS = ("title", "preset", "base", "seeds", "folds", "variants")
 _OWN_FILES = ("runs.csv", "table.md", "plot.png")
@@ -74,6 +77,20 @@ class AblationResult:
     cpu_seconds: float | None
     """Processor time of the same, which other work on the machine hardly changes; None where a run was resumed."""
     shifted_log_loss: float | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.log_loss, self.seconds, self.cpu_seconds or 0.0, self.shifted_log_loss or 0.0) < 0.0:
+            raise ValueError("a loss or a time is below 0; allowed: 0 or more")
+        if not 0.0 <= self.top1 <= 1.0:
+            raise ValueError(f"top1 is {self.top1}; allowed: 0 to 1")
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What stands in result.json."""
+
+    result: AblationResult
+    config_digest: str
 
 
 def list_plans() -> list[str]:
@@ -178,6 +195,7 @@ def _run_tasks(
     tasks: Sequence["_Task"], data_folder: Path, device: torch.device, num_jobs: int, progress: Progress
 ) -> list[AblationResult]:
     todo = [task for task in tasks if _read_result(task) is None]
+    _check_photos(tasks, data_folder)
     _prepare_runs(todo, data_folder, progress)
     count = count_with(progress, f"training {len(todo)} runs")
     if num_jobs > 1 and not _has_semaphores():
@@ -188,13 +206,13 @@ def _run_tasks(
     if num_jobs == 1 and todo:
         for done, task in enumerate(todo):
             count(done, len(todo))
-            progress.note(_describe(_train(task, str(device), None, free_bytes)))
+            progress.note(_describe(_train(task, data_folder, str(device), None, free_bytes)))
     elif todo:
         os.environ["OMP_NUM_THREADS"] = str(threads)  # read by the processes that start below
         context = multiprocessing.get_context("spawn")
         others = set(multiprocessing.active_children())
         with ProcessPoolExecutor(num_jobs, mp_context=context, initializer=_leave_with_parent) as pool:
-            futures = [pool.submit(_train, task, str(device), threads, free_bytes) for task in todo]
+            futures = [pool.submit(_train, task, data_folder, str(device), threads, free_bytes) for task in todo]
             try:
                 for done, future in enumerate(as_completed(futures)):
                     progress.note(_describe(future.result()))
@@ -216,33 +234,51 @@ class _Task:
     seed: int
     fold: int
     config: Config
+    sources: Mapping[str, Source]
     folder: Path
 
     def result_file(self) -> Path:
         return self.folder / f"fold{self.fold}" / "result.json"
 
     def digest(self) -> str:
-        return compute_digest(outcome_tree(self.config))
+        return compute_digest(outcome_tree(self.config, self.sources))
 
 
 def _list_tasks(plan: AblationPlan, out: Path) -> Iterator[_Task]:
+    sources = {variant: find_sources(config) for variant, config in plan.variants.items()}
     for seed in plan.seeds:
         for fold in plan.folds:
             for variant, config in plan.variants.items():
                 seeded = dataclasses.replace(config, training=dataclasses.replace(config.training, seed=seed))
-                yield _Task(variant, seed, fold, seeded, out / variant / f"seed{seed}")
+                yield _Task(variant, seed, fold, seeded, sources[variant], out / variant / f"seed{seed}")
 
 
 def _read_result(task: _Task) -> AblationResult | None:
     if not task.result_file().is_file():
         return None
-    fields = read_json(task.result_file())
-    if fields.pop("config_digest") != task.digest():
+    stored = read_sealed(_Stored, task.result_file(), "delete it to train the fold again")
+    if stored.config_digest != task.digest():
         raise ConfigError(
             f"{task.folder}: trained with another configuration than the plan's variant {task.variant!r}; "
             "give another --out, or another name to the variant"
         )
-    return AblationResult(**fields)
+    return stored.result
+
+
+def _check_photos(tasks: Sequence[_Task], data_folder: Path) -> None:
+    """Raises DataError where runs that are there already were made from other photographs than those of the folder."""
+    seen = set()
+    for task in tasks:
+        if not (task.folder / "config.json").is_file():
+            continue
+        run = read_run(task.folder)
+        key = run.manifest.digest(), run.config.data.class_limit > 0
+        if key in seen:
+            continue
+        seen.add(key)
+        manifest = run.manifest.move(data_folder)
+        check_same_folder(manifest, run.config.data)
+        check_unchanged(manifest, task.config.data.num_workers, f"{task.folder} was made from them; give another --out")
 
 
 def _prepare_runs(tasks: Sequence[_Task], data_folder: Path, progress: Progress) -> None:
@@ -255,7 +291,7 @@ def _prepare_runs(tasks: Sequence[_Task], data_folder: Path, progress: Progress)
         key = compute_digest(config_to_tree(task.config)["data"])
         if key not in scans:
             scans[key] = plan_run(task.folder, data_folder, task.config, progress)
-        save_run(dataclasses.replace(scans[key], folder=task.folder, config=task.config))
+        save_run(dataclasses.replace(scans[key], folder=task.folder, config=task.config, sources=task.sources))
 
 
 def _has_semaphores() -> bool:
@@ -279,25 +315,26 @@ def _leave_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _train(task: _Task, device: str, num_threads: int | None, free_bytes: int) -> AblationResult:
+def _train(task: _Task, data_folder: Path, device: str, num_threads: int | None, free_bytes: int) -> AblationResult:
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    run = open_run(task.folder)
-    if outcome_tree(run.config) != outcome_tree(task.config):
+    run = read_run(task.folder)
+    if outcome_tree(run.config, run.sources) != outcome_tree(task.config, task.sources):
         raise ConfigError(f"{task.folder}: begun with another configuration than the plan's; give another --out")
     data = dataclasses.replace(task.config.data, num_workers=task.config.data.num_workers or num_threads or 0)
-    run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=data))
+    config, manifest = dataclasses.replace(run.config, data=data), run.manifest.move(data_folder)
+    run = dataclasses.replace(run, config=config, manifest=manifest)
     folder = run.fold_folder(task.fold)
     fresh, started = not (folder / "last.safetensors").exists(), time.process_time()
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)  # what a finished run left whose result was deleted
     best = train_folds(run, [task.fold], torch.device(device), NoProgress(), free_bytes)[task.fold]
-    seconds = [event["seconds"] for event in EventLog(folder / "events.jsonl").read() if event["kind"] == "epoch"][-1]
+    seconds = read_epochs(EventLog(folder / "events.jsonl"))[-1].seconds
     result = AblationResult(
         task.variant, task.seed, task.fold, best["log_loss"], best["top1"], seconds,
         time.process_time() - started if fresh else None, best.get("shifted_log_loss"),
     )  # fmt: skip
-    write_json(task.result_file(), {**dataclasses.asdict(result), "config_digest": task.digest()})
+    write_sealed(task.result_file(), _Stored(result, task.digest()))
     _drop_checkpoint(task)
     return result
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from hectocar.config_reader import read_config
-from hectocar.delivery.bundle import join_runs, write_bundle
+from hectocar.delivery.bundle import write_bundle
+from hectocar.delivery.members import join_runs
 from hectocar.delivery.predictor import Classifier
 from hectocar.delivery.submit import predict_photos, save_submission
 from hectocar.errors import ArtifactError

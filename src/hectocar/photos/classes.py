@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hectocar.errors import DataError
 from hectocar.tables import listed, normalize_name, read_named_columns, repeated_names, with_nearest
@@ -19,6 +18,11 @@ class ClassList:
 
     names: tuple[str, ...]
     members: tuple[tuple[str, ...], ...]
+
+    def __post_init__(self) -> None:
+        flat = sorted(name for group in self.members for name in group)
+        if not self.names or not all(self.members) or self.names != tuple(sorted(set(self.names))) or tuple(flat) != self.names:
+            raise DataError("class list: 'names' must be unique and sorted, and 'members' must hold each name once")
 
     @property
     def num_trained(self) -> int:
@@ -36,22 +40,6 @@ class ClassList:
         """For each trained class the positions of its names in ``names``."""
         position = {name: index for index, name in enumerate(self.names)}
         return [[position[name] for name in names] for names in self.members]
-
-    def to_json(self) -> dict[str, Any]:
-        return {"names": list(self.names), "members": [list(names) for names in self.members]}
-
-    @classmethod
-    def from_json(cls, data: Any) -> "ClassList":
-        """Raises DataError unless the members hold each name exactly once."""
-        try:
-            names = tuple(str(name) for name in data["names"])
-            members = tuple(tuple(str(name) for name in group) for group in data["members"])
-        except (KeyError, TypeError) as error:
-            raise DataError("class list: 'names' and 'members' are needed, lists of strings") from error
-        flat = sorted(name for group in members for name in group)
-        if flat != sorted(set(names)) or list(names) != sorted(names) or not names or not all(members):
-            raise DataError("class list: 'names' must be unique and sorted, and 'members' must hold each name once")
-        return cls(names=names, members=members)
 
 
 def build_class_list(names: Sequence[str], equivalent_pairs: Sequence[tuple[str, str]] = ()) -> ClassList:

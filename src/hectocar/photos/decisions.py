@@ -8,12 +8,12 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hectocar.artifacts import read_json, replace_file
+from hectocar.codec import decode
 from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError
 from hectocar.photos.shift import PhotoShift
@@ -148,11 +148,7 @@ def read_shift(path: Path) -> PhotoShift:
     Raises:
         ArtifactError: Missing or damaged.
     """
-    data: Any = read_json(path)
-    try:
-        return PhotoShift.from_json(data)
-    except DataError as error:
-        raise ArtifactError(f"{path}: {error}") from error
+    return decode(PhotoShift, read_json(path), str(path), advice="make the audit again, or correct the file")
 
 
 def find_shift(config: DataConfig) -> PhotoShift | None:

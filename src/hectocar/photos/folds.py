@@ -1,5 +1,6 @@
 """Cross-validation folds: stratified by class, and never a group of duplicates on both sides."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError
 from hectocar.outputs import replace_own_file
 from hectocar.photos.classes import ClassList
+from hectocar.photos.columns import read_columns, to_ints
 from hectocar.photos.decisions import group_photos, read_audit
-from hectocar.photos.manifest import Manifest
+from hectocar.photos.manifest import USED, Manifest
 from hectocar.progress import Progress
 from hectocar.tables import csv_text, listed
 
@@ -34,6 +36,31 @@ class Folds:
         table = pa.table({"image_id": pa.array(self.image_id), "group": self.group, "fold": self.fold})
         replace_file(path, lambda target: pq.write_table(table, target))
 
+    def digest(self) -> str:
+        """SHA-256 over the fold and the group of each photograph."""
+        lines = zip(self.image_id, self.fold.tolist(), self.group.tolist(), strict=True)
+        return hashlib.sha256("\n".join(f"{i}\t{fold}\t{group}" for i, fold, group in lines).encode()).hexdigest()
+
+    def find_leak(self, group_N: NDArray[np.int64]) -> tuple[str, str] | None:
+        """Two photographs of one group, by someone else's groups of the same photographs, that these folds separate."""
+        first: dict[int, int] = {}
+        for row in np.flatnonzero(self.fold != UNUSED_FOLD):
+            other = first.setdefault(int(group_N[row]), int(row))
+            if self.fold[other] != self.fold[row]:
+                return self.image_id[other], self.image_id[row]
+        return None
+
+    def check(self, manifest: Manifest, num_folds: int, where: str) -> None:
+        """Raises ArtifactError where a fold is out of range, or is not given to the photographs in use and to no others."""
+        used = np.array([status == USED for status in manifest.status])
+        wrong = np.flatnonzero((self.fold >= num_folds) | ((self.fold != UNUSED_FOLD) != used))
+        if len(wrong):
+            row = int(wrong[0])
+            raise ArtifactError(
+                f"{where}: {self.image_id[row]} ({manifest.status[row]}) has the fold {self.fold[row]}; allowed: "
+                f"0 to {num_folds - 1} for photographs that are used, {UNUSED_FOLD} for others; make the run again"
+            )
+
     def split(self, fold: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Positions of the training and of the held-out photographs of a fold."""
         return np.flatnonzero((self.fold != fold) & (self.fold != UNUSED_FOLD)), np.flatnonzero(self.fold == fold)
@@ -45,14 +72,20 @@ def load_folds(path: Path, image_id: Sequence[str]) -> Folds:
     Raises:
         ArtifactError: The table is damaged or is about other photographs.
     """
+    kinds = {"image_id": pa.string(), "group": pa.int64(), "fold": pa.int64()}
     try:
-        table = pq.read_table(path)
-        rows = {i: row for row, i in enumerate(table.column("image_id").to_pylist())}
-        order = np.array([rows[i] for i in image_id], dtype=np.int64)
-        group, fold = table.column("group").to_numpy()[order], table.column("fold").to_numpy()[order]
-    except Exception as error:  # pyarrow raises many types on foreign bytes
+        columns, _ = read_columns(path, kinds)
+        rows = {image_id: row for row, image_id in enumerate(columns["image_id"])}
+        unknown = sorted(rows.keys() ^ set(image_id))
+        if unknown or len(rows) < len(columns["image_id"]):
+            raise ValueError(f"image_id {unknown[0]!r} on one side only" if unknown else "an image_id stands twice")
+        order = [rows[i] for i in image_id]
+        group, fold = (to_ints(columns[name])[order] for name in ("group", "fold"))
+        if len(fold) and (fold.min() < UNUSED_FOLD or group.min() < 0):
+            raise ValueError(f"the smallest fold is {fold.min()}, the smallest group {group.min()}")
+    except ValueError as error:
         raise ArtifactError(f"{path}: not the folds of these photographs ({error}); make the run again") from error
-    return Folds(image_id=tuple(image_id), group=group.astype(np.int64), fold=fold.astype(np.int64))
+    return Folds(image_id=tuple(image_id), group=group, fold=fold)
 
 
 def assign_folds(

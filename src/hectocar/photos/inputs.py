@@ -1,26 +1,219 @@
-"""What a run was made from, read back from its folder: configuration, classes, manifest."""
+"""What stands in a run's folder, and how its files are bound together, so that none of another run is taken for its own.
 
+RUN/provenance.json holds a digest of each other file and of itself. fold{k}/best.safetensors and last.safetensors carry
+``Run.inputs_digest(k)``, joined with the parts that batches were split into: all that their weights depend on. With equal
+digests a fold ends in the same bits on the same machine and device, whatever the number of loading workers and wherever it
+was interrupted. Other numbers of threads, other batches, processors or versions of torch add up in another order, and move
+an answer by some 1e-6.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from hectocar.artifacts import read_json
+from hectocar.artifacts import compute_digest, describe_environment, hash_file, read_json, utc_now
+from hectocar.codec import decode, encode, read_sealed
 from hectocar.config import Config
-from hectocar.config_reader import config_from_tree
-from hectocar.errors import ArtifactError, ConfigError, DataError
+from hectocar.errors import ArtifactError
 from hectocar.photos.classes import ClassList
+from hectocar.photos.decisions import DECISIONS_FILE, SHIFT_FILE, read_shift
+from hectocar.photos.folds import Folds, load_folds
 from hectocar.photos.manifest import Manifest, load_manifest
+from hectocar.photos.shift import PhotoShift
+
+PROVENANCE_FILE = "provenance.json"
+RUN_FILES = ("manifest.parquet", "folds.parquet", "classes.json", "config.json")
+"""With shift.json where the run has a shift."""
+ADVICE = "restore the run from a copy, or train a new one"
 
 
-def read_run_inputs(folder: Path) -> tuple[Config, ClassList, Manifest]:
-    """Reads config.json, classes.json and manifest.parquet of a run.
+@dataclass(frozen=True)
+class Source:
+    """A file that the configuration names: where it lies plays no part, its bytes do."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What made a run, and the digests that bind its files."""
+
+    made: str
+    environment: dict[str, str]
+    manifest_digest: str
+    split_digest: str
+    sources: dict[str, Source]
+    """By the key of the configuration that names the file."""
+    files: dict[str, str]
+    """SHA-256 of each file of the run."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder with its inputs in memory."""
+
+    folder: Path
+    config: Config
+    manifest: Manifest
+    classes: ClassList
+    folds: Folds
+    shift: PhotoShift | None = None
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+    def fold_folder(self, fold: int) -> Path:
+        return self.folder / f"fold{fold}"
+
+    def best_file(self, fold: int) -> Path:
+        return self.fold_folder(fold) / "best.safetensors"
+
+    def inputs_digest(self, fold: int) -> str:
+        """Of all that a fold's result depends on: configuration, photographs, classes, split."""
+        split = dict(zip(self.folds.image_id, self.folds.fold.tolist(), strict=True))
+        outcome = outcome_tree(self.config, self.sources)
+        return compute_digest([outcome, self.manifest.digest(), encode(self.classes), split, fold, encode(self.shift)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldResult:
+    """Validation of the weights in best.safetensors, and what binds them to the run: the state in the file's header."""
+
+    epoch: int
+    weights: str
+    """``raw``, ``ema``, or how they were averaged."""
+    size_px: int
+    log_loss: float
+    top1: float
+    top5: float
+    shifted_log_loss: float | None = None
+    shifted_top1: float | None = None
+    inputs_digest: str
+    num_chunks: dict[str, int]
+
+    def __post_init__(self) -> None:
+        if not 32 <= self.size_px <= 2048:
+            raise ValueError(f"size_px is {self.size_px}; allowed: 32 to 2048")
+        if self.epoch < 1:
+            raise ValueError(f"epoch is {self.epoch}; allowed: 1 or more")
+        for name in ("log_loss", "shifted_log_loss"):
+            if (getattr(self, name) or 0.0) < 0.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: 0 or more")
+        for name in ("top1", "top5", "shifted_top1"):
+            if not 0.0 <= (getattr(self, name) or 0.0) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
+
+
+BINDING = ("inputs_digest", "num_chunks")
+"""The fields of a ``FoldResult`` that are no validation."""
+
+
+def join_parts(inputs_digest: str, num_chunks: Mapping[str, int]) -> str:
+    """The digest of a fold's inputs and of the parts that its batches are split into.
+
+    BatchNorm sees the parts, and how many there are follows from the memory of the machine: they are decided when a fold
+    begins, stand in its checkpoints, and belong to what its weights depend on. Whole batches change nothing.
+    """
+    split = {size: number for size, number in num_chunks.items() if number != 1}
+    return compute_digest([inputs_digest, split]) if split else inputs_digest
+
+
+def outcome_tree(config: Config, sources: Mapping[str, Source]) -> dict[str, Any]:
+    """The configuration without what cannot change a result: the pace of checkpoints, the number of workers, and where the
+    files lie that it names, of which the digest stands there instead."""
+    tree: dict[str, Any] = encode(config)
+    tree["training"].pop("checkpoint_minutes")
+    tree["data"].pop("num_workers")
+    for key, source in sources.items():
+        section, name, *place = key.split(".")
+        if place:
+            tree[section][name][int(place[0])] = f"sha256 {source.sha256}"
+        else:
+            tree[section][name] = f"sha256 {source.sha256}"
+    return tree
+
+
+def find_sources(config: Config, run: Run | None = None) -> dict[str, Source]:
+    """The files that a configuration names, by its keys: weights, an audit, a shift, lists of exclusions.
+
+    Args:
+        config: What is asked for.
+        run: Where a file is gone that this run's configuration names alike, its source stands for it.
 
     Raises:
-        ArtifactError: Not a run, or damaged.
+        ArtifactError: A file is not there.
+    """
+    before = _named_paths(run.config) if run else {}
+    sources = {}
+    for key, path in _named_paths(config).items():
+        files = [path / DECISIONS_FILE, path / SHIFT_FILE] if key == "data.audit" else [path]
+        digests = [hash_file(file) for file in files if file.is_file()]
+        if digests:
+            sources[key] = Source(path.name, digests[0] if len(digests) == 1 else compute_digest(digests))
+        elif run and key in run.sources and before.get(key) == path:
+            sources[key] = run.sources[key]
+        else:
+            raise ArtifactError(f"{key}: {path} does not exist; give the path of what is there")
+    return sources
+
+
+def _named_paths(config: Config) -> dict[str, Path]:
+    data = config.data
+    named = {
+        "network.weights": "" if config.network.weights in ("hub", "none") else config.network.weights,
+        "data.audit": data.audit,
+        "data.shift": "" if data.shift in ("audit", "none") else data.shift,
+    }
+    named |= {f"data.exclude.{k}": text for k, text in enumerate(data.exclude) if not text.startswith("contest:")}
+    return {key: Path(text) for key, text in named.items() if text}
+
+
+def describe_run(run: Run, files: Mapping[str, str]) -> Provenance:
+    """What provenance.json says.
+
+    Args:
+        run: The run.
+        files: SHA-256 of its files.
+    """
+    return Provenance(
+        made=utc_now(),
+        environment=describe_environment(),
+        manifest_digest=run.manifest.digest(),
+        split_digest=run.folds.digest(),
+        sources=dict(run.sources),
+        files=dict(files),
+    )
+
+
+def read_provenance(folder: Path) -> Provenance:
+    """Raises ArtifactError where it is missing, damaged or changed."""
+    return read_sealed(Provenance, folder / PROVENANCE_FILE, ADVICE)
+
+
+def read_run(folder: Path) -> Run:
+    """Reads and checks what a run was made from; each file is named that is damaged or not the one it was made with.
+
+    Raises:
+        ArtifactError: Not a run, damaged, or with files of another one.
     """
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder}: not a run (no config.json in it); `hectocar train DATA --out RUN` makes one")
-    try:
-        config = config_from_tree(read_json(folder / "config.json"))
-        classes = ClassList.from_json(read_json(folder / "classes.json"))
-    except (ConfigError, DataError) as error:
-        raise ArtifactError(f"{folder}: damaged run: {error}") from error
-    return config, classes, load_manifest(folder / "manifest.parquet")
+    config = decode(Config, read_json(folder / "config.json"), str(folder / "config.json"), advice=ADVICE)
+    classes = decode(ClassList, read_json(folder / "classes.json"), str(folder / "classes.json"), advice=ADVICE)
+    manifest = load_manifest(folder / "manifest.parquet")
+    unknown = sorted(set(manifest.class_name) - set(classes.names))
+    if unknown:
+        raise ArtifactError(f"{folder / 'manifest.parquet'}: class_name {unknown[0]!r} is none of classes.json; {ADVICE}")
+    folds = load_folds(folder / "folds.parquet", manifest.image_id)
+    folds.check(manifest, config.data.num_folds, str(folder / "folds.parquet"))
+    provenance = read_provenance(folder)
+    names = [*RUN_FILES, *([SHIFT_FILE] if SHIFT_FILE in provenance.files else [])]
+    if sorted(names) != sorted(provenance.files):
+        raise ArtifactError(f"{folder / PROVENANCE_FILE}: files are {', '.join(provenance.files)}; allowed: {', '.join(names)}")
+    shift = read_shift(folder / SHIFT_FILE) if SHIFT_FILE in names else None
+    if shift is None and (folder / SHIFT_FILE).exists():
+        raise ArtifactError(f"{folder / SHIFT_FILE}: the run was made without a shift; move the file away")
+    for name in names:
+        if hash_file(folder / name) != provenance.files[name]:
+            raise ArtifactError(f"{folder / name}: not the file that this run was made with (sha256 differs); {ADVICE}")
+    return Run(folder, config, manifest, classes, folds, shift, provenance.sources)

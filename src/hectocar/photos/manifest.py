@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from hectocar.artifacts import replace_file
 from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError
 from hectocar.photos.classes import ClassList, build_class_list, read_equivalent_pairs
+from hectocar.photos.columns import read_columns, to_ints
 from hectocar.photos.decisions import Verdicts, check_same_photos, judge_photos, read_audit
 from hectocar.photos.decode import count_workers, read_photo_bytes
 from hectocar.photos.exclusions import find_excluded, read_exclusions
@@ -24,9 +25,9 @@ from hectocar.photos.layout import find_photos
 from hectocar.photos.looks import group_looks
 from hectocar.photos.scan import PhotoScan, scan_files
 from hectocar.progress import NoProgress, Progress, count_with
-from hectocar.tables import normalize_name
+from hectocar.tables import listed, normalize_name, repeated_names
 
-USED, DAMAGED, DUPLICATE, EXCLUDED = "used", "damaged", "duplicate", "excluded"
+USED, DAMAGED, DUPLICATE, EXCLUDED = STATUSES = ("used", "damaged", "duplicate", "excluded")
 _TEXT_COLUMNS = ("image_id", "path", "class_name", "sha1", "pixel_sha1", "status", "problem")
 _NUMBER_COLUMNS = ("num_bytes", "width_px", "height_px", "look")
 
@@ -74,6 +75,10 @@ class Manifest:
         lines = zip(self.image_id, self.sha1, self.class_name, self.status, strict=True)
         return hashlib.sha256("\n".join("\t".join(line) for line in lines).encode()).hexdigest()
 
+    def move(self, root: Path) -> "Manifest":
+        """The same photographs in another folder."""
+        return replace(self, root=root.resolve())
+
     def save(self, path: Path) -> None:
         """Writes a Parquet table; the root folder stands in its metadata."""
         columns = {name: pa.array(getattr(self, name)) for name in (*_TEXT_COLUMNS, *_NUMBER_COLUMNS)}
@@ -83,20 +88,35 @@ class Manifest:
 
 def load_manifest(path: Path) -> Manifest:
     """Raises ArtifactError when the table is missing, damaged, or is not a manifest."""
+    kinds = dict.fromkeys(_TEXT_COLUMNS, pa.string()) | dict.fromkeys(_NUMBER_COLUMNS, pa.int64())
     try:
-        table = pq.read_table(path)
-        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
-        numbers = {name: table.column(name).to_numpy() for name in _NUMBER_COLUMNS}
-        texts = {name: tuple(table.column(name).to_pylist()) for name in _TEXT_COLUMNS}
-        fields: dict[str, Any] = {**texts, **numbers}
-        manifest = Manifest(root=Path(metadata["root"]), **fields)
-    except Exception as error:  # pyarrow raises many types on foreign bytes
+        columns, metadata = read_columns(path, kinds)
+        fields: dict[str, Any] = {name: tuple(columns[name]) for name in _TEXT_COLUMNS}
+        fields |= {name: to_ints(columns[name]) for name in _NUMBER_COLUMNS}
+        manifest = Manifest(root=Path(metadata.get("root", "")), **fields)
+        _check_rows(manifest)
+    except ValueError as error:
         raise ArtifactError(f"{path}: not a readable manifest ({error}); make the run again") from error
-    if manifest.digest() != metadata.get("digest") or any(
-        normalize_name(path) != image_id for path, image_id in zip(manifest.path, manifest.image_id, strict=True)
-    ):
+    if manifest.digest() != metadata.get("digest"):
         raise ArtifactError(f"{path}: its rows were changed after it was written; make the run again")
     return manifest
+
+
+def _check_rows(manifest: Manifest) -> None:
+    """Raises ValueError for the first row that no scan writes."""
+    if len(set(manifest.image_id)) < len(manifest):
+        raise ValueError(f"image_id {repeated_names(manifest.image_id)[0]!r} stands twice")
+    if not manifest.root.is_absolute():
+        raise ValueError(f"root is {str(manifest.root)!r}; expected an absolute path")
+    for image_id, path, sha1, status in zip(manifest.image_id, manifest.path, manifest.sha1, manifest.status, strict=True):
+        pure = PurePath(path)
+        if pure.anchor or ".." in pure.parts or not pure.name or "\0" in path or normalize_name(path) != image_id:
+            raise ValueError(f"path is {path!r} of image_id {image_id!r}; expected the file below the data folder")
+        if status not in STATUSES or len(sha1) != 40:
+            raise ValueError(f"status is {status!r}, sha1 {sha1!r}; expected one of {', '.join(STATUSES)}, 40 digits")
+    for name in _NUMBER_COLUMNS:
+        if len(manifest) and int(getattr(manifest, name).min()) < 0:
+            raise ValueError(f"{name} is {int(getattr(manifest, name).min())}; expected 0 or more")
 
 
 def scan_photos(data_folder: Path, config: DataConfig, progress: Progress | None = None) -> tuple[Manifest, ClassList]:
@@ -166,26 +186,52 @@ def _read_verdicts(config: DataConfig, scan: PhotoScan, class_names: Sequence[st
     return judge_photos(audit.decisions, scan.image_id, class_names, f"decisions of {config.audit}")
 
 
-def check_unchanged(manifest: Manifest, num_workers: int = 0) -> None:
+def check_unchanged(manifest: Manifest, num_workers: int, advice: str) -> None:
     """Reads all used photographs again and compares their SHA-1.
 
     Raises:
-        DataError: Some are missing or have other bytes; the first is named.
+        DataError: The folder is gone, or some are missing or have other bytes; how many, and the first, are named.
     """
+    if not manifest.root.is_dir():
+        raise DataError(f"{manifest.root}: the folder of the run's photographs is not there; {advice}")
 
-    def differs(row: int) -> bool:
+    def find_problem(row: int) -> str:
+        file = manifest.root / manifest.path[row]
         try:
-            return hashlib.sha1(read_photo_bytes(manifest.root / manifest.path[row])).hexdigest() != manifest.sha1[row]
+            same = hashlib.sha1(read_photo_bytes(file)).hexdigest() == manifest.sha1[row]
         except DataError:
-            return True
+            return "with other bytes" if file.exists() else "missing"
+        return "" if same else "with other bytes"
 
     rows = [int(row) for row in manifest.used()]
     with ThreadPoolExecutor(count_workers(num_workers)) as pool:
-        changed = [row for row, other in zip(rows, pool.map(differs, rows), strict=True) if other]
+        problems = {manifest.image_id[row]: problem for row, problem in zip(rows, pool.map(find_problem, rows), strict=True)}
+    changed = [f"{image_id} ({problem})" for image_id, problem in problems.items() if problem]
     if changed:
         raise DataError(
-            f"{manifest.root}: {len(changed)} photographs are missing or not those of the run, first "
-            f"{manifest.image_id[changed[0]]}; restore them, or start a new run with another --out"
+            f"{manifest.root}: {len(changed)} of {len(rows)} photographs are not those of the run: {listed(changed)}; {advice}"
+        )
+
+
+def check_same_folder(manifest: Manifest, config: DataConfig) -> None:
+    """Looks whether a data folder holds photographs that a run, which was made from it, does not know.
+
+    With ``data.class_limit`` only the folders of the run's classes are looked at.
+
+    Raises:
+        DataError: It does, or there is no such folder.
+    """
+    known, folders = set(manifest.image_id), {PurePath(path).parent for path in manifest.path}
+    found = [file.relative_to(manifest.root) for _, file in find_photos(manifest.root)]
+    new = [
+        normalize_name(file.as_posix())
+        for file in found
+        if normalize_name(file.as_posix()) not in known and (not config.class_limit or file.parent in folders)
+    ]
+    if new:
+        raise DataError(
+            f"{manifest.root}: {len(new)} photographs are new since the run was made: {listed(new)}; "
+            "move them away, or start a new run with another --out"
         )
 
 

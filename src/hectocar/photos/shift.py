@@ -4,13 +4,11 @@ The curve is v' = offset + gain * 255 * (v / 255) ** gamma on each RGB channel, 
 Legend: K parameters (log gain, offset / 255, log gamma).
 """
 
-import dataclasses
 import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,17 +64,6 @@ class PhotoShift:
         """In words, for a person."""
         quality = f"JPEG quality {self.jpeg_quality}" if self.jpeg_quality else "compression left alone"
         return f"gain {self.gain:.3f}, offset {self.offset:+.1f}, gamma {self.gamma:.3f}, {quality}"
-
-    def to_json(self) -> dict[str, float]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Any) -> "PhotoShift":
-        """Raises DataError where a key is missing or unknown, or a value is out of range."""
-        if not isinstance(data, dict) or data.keys() != _RANGES.keys():
-            keys = ", ".join(map(str, data)) if isinstance(data, dict) else type(data).__name__
-            raise DataError(f"shift: found {keys or 'nothing'}; allowed: exactly {', '.join(_RANGES)}")
-        return cls(**data)
 
 
 def apply_shift(image: Image.Image, shift: PhotoShift) -> Image.Image:

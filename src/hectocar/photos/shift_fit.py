@@ -8,12 +8,10 @@ within a photograph, P over photographs, M = P * U points of the curve, B bootst
 gain, offset / 255, log gamma).
 """
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,9 +73,6 @@ class ShiftFit:
     target_quality: int
     num_ref: int
     num_target: int
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
 
 
 def _solve(form: tuple[int, ...], x: Floats, y: Floats, weight: Floats, starts: Floats) -> Floats:

@@ -8,7 +8,6 @@ may be float32 and are turned into float64 a few rows at a time, so that 40 tabl
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,14 +55,6 @@ class Blend:
         for rows, log_probs_MRC in sources.iter_chunks():
             result[rows] = _mix(log_probs_MRC, weights, self.power)
         return result
-
-    def to_json(self) -> dict[str, Any]:
-        return fitting.write_model(self)
-
-    @classmethod
-    def from_json(cls, data: Any) -> "Blend":
-        """Raises ArtifactError."""
-        return fitting.read_model(cls, data)
 
 
 def check_power(power: float) -> None:

@@ -7,7 +7,6 @@ scaling is the same section's, with an L2 penalty towards the identity, because 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -59,14 +58,6 @@ class Temperature:
         """(N, C) Log-probabilities of the logits divided by each row's temperature."""
         logits = _checked_matrix(logits_NC, "logits_NC")
         return log_softmax(logits / self.temperatures(features_NK, len(logits))[:, None])
-
-    def to_json(self) -> dict[str, Any]:
-        return fitting.write_model(self)
-
-    @classmethod
-    def from_json(cls, data: Any) -> "Temperature":
-        """Raises ArtifactError."""
-        return fitting.read_model(cls, data)
 
 
 def fit_temperature(
@@ -136,14 +127,6 @@ class VectorScaling:
         if log_probs.shape[1] != len(self.bias):
             raise ValueError(f"logits_NC has shape {log_probs.shape}; allowed: (rows, {len(self.bias)})")
         return log_softmax(log_probs * np.exp(self.log_scale) + np.asarray(self.bias))
-
-    def to_json(self) -> dict[str, Any]:
-        return fitting.write_model(self)
-
-    @classmethod
-    def from_json(cls, data: Any) -> "VectorScaling":
-        """Raises ArtifactError."""
-        return fitting.read_model(cls, data)
 
 
 def fit_vector_scaling(

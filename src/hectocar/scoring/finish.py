@@ -5,7 +5,7 @@ outside: model 0 view 0, model 0 view 1, ... A model is a run; the answers of it
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,13 @@ class Expected:
     shifted_trusted: float | None = None
     shifted_trusted_error: float | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in self.__dict__.items():
+            if (value or 0.0) < 0.0:
+                raise ValueError(f"{name} is {value}; allowed: 0 or more")
+        if (self.shifted is None) != (self.shifted_error is None):
+            raise ValueError("shifted and shifted_error stand together, or neither does")
+
     def describe(self) -> tuple[str, str]:
         """Clean and shifted with their errors, for the screen."""
         return _figure(self.clean, self.clean_error), _figure(self.shifted, self.shifted_error)
@@ -90,6 +97,26 @@ class Level:
     floor_temperature: Temperature | None
     """By doubts. Fitted together with the floor: without it, wrong labels and odd photographs make it too hot."""
     floor: Floor | None
+
+    def __post_init__(self) -> None:
+        if not self.views or len(set(self.views)) < len(self.views):
+            raise ValueError(f"views are {', '.join(self.views) or 'none'}; allowed: one or more, each once")
+        if not self.cost > 0.0:
+            raise ValueError(f"cost is {self.cost}; allowed: above 0")
+        looks = self.temperature_looks
+        if looks and self.temperature is None:
+            raise ValueError("temperature_looks are given without a temperature")
+        if len(set(looks)) < len(looks) or not all(0 <= column < NUM_LOOKS for column in looks):
+            raise ValueError(f"temperature_looks are {list(looks)}; allowed: different columns, 0 to {NUM_LOOKS - 1}")
+        if (self.floor is None) != (self.floor_temperature is None):
+            raise ValueError("a floor has a temperature of its own, and none stands without the other")
+        if (self.mix is None) != (self.mix_temperature is None) or (self.mix and len(self.mix.weights) != 2):
+            raise ValueError("neighbours are mixed in by two weights and a temperature, or not at all")
+        features = {"temperature": len(looks), "mix_temperature": 0, "floor_temperature": len(DOUBT_NAMES)}
+        for name, wanted in (features | {"floor": len(DOUBT_NAMES)}).items():
+            part = getattr(self, name)
+            if part is not None and len(part.slopes) != wanted:
+                raise ValueError(f"{name} has {len(part.slopes)} slopes; allowed: {wanted}, one a feature")
 
     @property
     def asks_neighbours(self) -> bool:
@@ -143,46 +170,6 @@ class Level:
             log_probs = self.mix_temperature.apply(log_probs)
         return log_probs if self.vector is None else self.vector.apply(log_probs)
 
-    def to_json(self) -> dict[str, Any]:
-        parts = {name: getattr(self, name) for name in _PARTS}
-        return {
-            "views": list(self.views),
-            "cost": self.cost,
-            "temperature_looks": list(self.temperature_looks),
-            "expected": asdict(self.expected),
-            **{name: None if part is None else part.to_json() for name, part in parts.items()},
-        }
-
-    @classmethod
-    def from_json(cls, data: Any) -> "Level":
-        """Raises ArtifactError where something is missing or wrong."""
-        try:
-            parts: dict[str, Any] = {
-                name: None if data[name] is None else kind.from_json(data[name]) for name, kind in _PARTS.items()
-            }
-            figures: dict[str, Any] = {name: _number(data["expected"][name]) for name in Expected.__dataclass_fields__}
-            figures["num_suspects"] = int(data["expected"]["num_suspects"])
-            looks = tuple(int(column) for column in data["temperature_looks"])
-            slopes = () if parts["temperature"] is None else parts["temperature"].slopes
-            if len(looks) != len(slopes) or not all(0 <= column < NUM_LOOKS for column in looks):
-                raise ValueError(f"temperature_looks is {list(looks)}; allowed: a column of the looks for each slope")
-            expected = Expected(**figures)
-            views, cost = tuple(map(str, data["views"])), float(data["cost"])
-            return cls(views=views, cost=cost, expected=expected, temperature_looks=looks, **parts)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"finish: damaged level ({type(error).__name__}: {error})") from error
-
-
-_PARTS: dict[str, Any] = {
-    "blend": Blend,
-    "temperature": Temperature,
-    "mix": Blend,
-    "mix_temperature": Temperature,
-    "vector": VectorScaling,
-    "floor_temperature": Temperature,
-    "floor": Floor,
-}
-
 
 @dataclass(frozen=True)
 class Finish:
@@ -193,6 +180,13 @@ class Finish:
     brightness: float
     """Mean luma (0 to 255) of the training photographs, up to which bright views brighten."""
 
+    def __post_init__(self) -> None:
+        counts = [len(level.views) for level in self.levels]
+        if not counts or counts != sorted(set(counts)):
+            raise ValueError(f"levels have {counts} views; allowed: one level or more, rising in views")
+        if not 0.0 <= self.brightness <= 255.0:
+            raise ValueError(f"brightness is {self.brightness}; allowed: 0 to 255")
+
     def choose(self, num_views: int | None) -> Level:
         """The level with so many views at most; None takes the largest."""
         if num_views is None:
@@ -202,9 +196,6 @@ class Finish:
 
     def check(self, num_models: int, num_classes: int, where: str) -> None:
         """Raises ArtifactError where it was not fitted for these models and classes."""
-        counts = [len(level.views) for level in self.levels]
-        if not self.levels or counts != sorted(set(counts)) or counts[0] < 1:
-            raise ArtifactError(f"{where}: finish: levels have {counts} views; allowed: one level or more, rising from 1 view")
         for level in self.levels:
             if level.blend is None and len(level.views) != 1:
                 raise ArtifactError(f"{where}: finish: a level has {len(level.views)} views and no blend; allowed: 1 view")
@@ -215,24 +206,6 @@ class Finish:
                 )
             if level.vector is not None and len(level.vector.bias) != num_classes:
                 raise ArtifactError(f"{where}: finish: {len(level.vector.bias)} biases; allowed: {num_classes}, one a class")
-            if (level.mix is None) != (level.mix_temperature is None) or (level.mix and len(level.mix.weights) != 2):
-                raise ArtifactError(f"{where}: finish: neighbours are mixed in by two weights and a temperature, or not at all")
-            _check_floor(level, where)
-        if not 0.0 <= self.brightness <= 255.0:
-            raise ArtifactError(f"{where}: finish: brightness is {self.brightness}; allowed: 0 to 255")
-
-    def to_json(self) -> dict[str, Any]:
-        levels = [level.to_json() for level in self.levels]
-        return {"levels": levels, "neighbours": self.neighbours.to_json(), "brightness": self.brightness}
-
-    @classmethod
-    def from_json(cls, data: Any) -> "Finish":
-        """Raises ArtifactError where something is missing or wrong."""
-        try:
-            levels = tuple(Level.from_json(level) for level in data["levels"])
-            return cls(levels, NeighbourModel.from_json(data["neighbours"]), float(data["brightness"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"finish: damaged ({type(error).__name__}: {error})") from error
 
 
 def _check_floor(level: Level, where: str) -> None:
@@ -351,7 +324,3 @@ def safe_log(probs: NDArray[Any]) -> Floats:
 
 def _figure(value: float | None, error: float | None) -> str:
     return "-" if value is None else f"{value:.4f} ± {error:.4f}"
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)

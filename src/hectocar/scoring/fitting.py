@@ -1,21 +1,16 @@
-"""What the fitted models of this room share: row weights, standardised features, the minimiser, and their JSON form.
+"""What the fitted models of this room share: row weights, standardised features and the minimiser.
 
 Shapes: N rows, K features.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import fields
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-from hectocar.errors import ArtifactError
 from hectocar.scoring.metrics import Floats, _checked_matrix
 
-Model = TypeVar("Model")
 Objective = Callable[[Floats], tuple[float, Floats]]
 SimplexObjective = Callable[[Floats], tuple[float, Floats, Floats]]
 """Loss, gradient and Hessian at weights that are 0 or more and sum to 1."""
@@ -138,39 +133,3 @@ def check_standardiser(slopes: tuple[float, ...], means: tuple[float, ...], scal
         raise ValueError(f"{len(slopes)} slopes, {len(means)} means and {len(scales)} scales; allowed: as many of each")
     if any(scale <= 0.0 for scale in scales):
         raise ValueError(f"the smallest of scales is {min(scales)}; allowed: above 0")
-
-
-def write_model(model: Any) -> dict[str, Any]:
-    """The fields of a model's dataclass, tuples as lists."""
-    values = {field.name: getattr(model, field.name) for field in fields(model)}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
-
-
-def read_model(kind: type[Model], data: Any) -> Model:
-    """The inverse of `write_model` for a dataclass of floats and tuples of floats.
-
-    Raises:
-        ArtifactError: a key missing or unknown, a value of the wrong type, not finite or out of the model's range.
-    """
-    types = {field.name: field.type for field in fields(kind)}  # type: ignore[arg-type]
-    if not isinstance(data, dict) or data.keys() != types.keys():
-        found = ", ".join(map(str, data)) if isinstance(data, dict) else type(data).__name__
-        raise ArtifactError(f"{kind.__name__}: found {found or 'nothing'}; allowed: exactly {', '.join(types)}")
-    try:
-        return kind(**{name: _read(data[name], name, types[name] is float) for name in types})
-    except ValueError as error:
-        raise ArtifactError(f"{kind.__name__}: {error}") from error
-
-
-def _read(value: Any, name: str, is_number: bool) -> float | tuple[float, ...]:
-    if not is_number:
-        if not isinstance(value, list | tuple):
-            raise ValueError(f"{name} is {value!r}; allowed: a list of finite numbers")
-        return tuple(_read_number(item, f"{name}[{index}]") for index, item in enumerate(value))
-    return _read_number(value, name)
-
-
-def _read_number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300 or not math.isfinite(value):
-        raise ValueError(f"{name} is {value!r}; allowed: a finite number")
-    return float(value)

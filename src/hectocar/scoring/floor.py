@@ -7,7 +7,6 @@ so its expected loss is -sum_c prior_c log p_c, least where the prediction is th
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -49,14 +48,6 @@ class Floor:
         """(N, C) Probabilities (1 - share) * probs + share * prior; the rows of probs are divided by their sums first."""
         fitting.check_features(features_NK, len(np.atleast_2d(probs_NC)), len(self.slopes))
         return mix_prior(probs_NC, self.shares(features_NK), prior_C)
-
-    def to_json(self) -> dict[str, Any]:
-        return fitting.write_model(self)
-
-    @classmethod
-    def from_json(cls, data: Any) -> "Floor":
-        """Raises ArtifactError."""
-        return fitting.read_model(cls, data)
 
 
 def mix_prior(probs_NC: ArrayLike, share_N: ArrayLike, prior_C: ArrayLike) -> Floats:

@@ -7,7 +7,6 @@ Discrimination" (section 3.4): a neighbour weighs exp(cosine / temperature). Mix
 where no neighbour has the right class; Khandelwal et al. 2020, "Generalization through Memorization" (eq. 3) mix alike.
 """
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import expit, logit
-
-from hectocar.errors import ArtifactError
 
 Floats = NDArray[np.float64]
 Floats32 = NDArray[np.float32]
@@ -176,21 +173,6 @@ class NeighbourModel:
     def apply(self, label_Qk: ArrayLike, cosine_Qk: ArrayLike, prior_C: ArrayLike) -> Floats:
         """(Q, C) probabilities; the tables must be at least `k` wide."""
         return neighbour_probs(label_Qk, cosine_Qk, prior_C, k=self.k, temperature=self.temperature, smoothing=self.smoothing)
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Any) -> "NeighbourModel":
-        """Raises ArtifactError where a key is missing or unknown, or a value is out of range."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        if not isinstance(data, dict) or data.keys() != set(names):
-            keys = ", ".join(map(str, data)) if isinstance(data, dict) else type(data).__name__
-            raise ArtifactError(f"neighbour model: found {keys or 'nothing'}; allowed: exactly {', '.join(names)}")
-        try:
-            return cls(**data)
-        except ValueError as error:
-            raise ArtifactError(f"neighbour model: {error}") from error
 
 
 def fit_neighbours(

@@ -24,11 +24,12 @@ from hectocar.network.carnet import CarNet, list_sizes
 from hectocar.network.inference import autocast, infer_photos, normalize_batch, to_device
 from hectocar.network.weights import load_tensors_with_state, save_tensors
 from hectocar.photos.decode import PhotoBatch
+from hectocar.photos.inputs import join_parts
 from hectocar.photos.shift import PhotoShift
 from hectocar.progress import Progress, count_with
 from hectocar.scoring.metrics import cross_entropy_from_logits, top_k_accuracy
 from hectocar.training.augment import MixParams, augment_batch, draw_augment_params, draw_mix_params, mix_batch
-from hectocar.training.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from hectocar.training.checkpoint import TrainingState, load_checkpoint, read_epochs, save_checkpoint
 from hectocar.training.ema import WeightAverage
 from hectocar.training.label_noise import find_noisy_rows
 from hectocar.training.loader import iter_training_batches
@@ -99,13 +100,13 @@ def train_fold(
     whole_batch_loss = network.build_loss()
     state = TrainingState(inputs_digest, pairs=list(data.pairs)[: training.max_similar_pairs])
     if last.exists():
-        state = load_checkpoint(last, inputs_digest, network, average.network if average else None, optimizer)
-        scaler.load_state_dict(state.scaler)
+        state = load_checkpoint(last, inputs_digest, network, average.network if average else None, optimizer, scaler)
         if average:
             average.num_updates = state.num_ema_updates
         log.write("resumed", epoch=state.epoch, step=state.step)
     else:
         state.num_chunks = choose_chunks(config, network, read_free_bytes(device) if free_bytes is None else free_bytes)
+        state.inputs_digest = join_parts(inputs_digest, state.num_chunks)
         describe_chunks(config, state.num_chunks, progress)
     set_margin_balance(network, data, training.margin_balance)
 
@@ -178,18 +179,18 @@ def train_fold(
             if is_kept(training.select, weights == list(networks)[-1], result, state.best):
                 state.best = result
                 chosen = networks[weights].state_dict()
-                save_tensors(folder / "best.safetensors", chosen, {**result, "inputs_digest": inputs_digest})
+                save_tensors(folder / "best.safetensors", chosen, state.bind(result))
             if epoch >= training.epochs - training.soup_epochs:
                 path = folder / "soup" / f"epoch {epoch + 1} {weights}.safetensors"
-                save_tensors(path, networks[weights].state_dict(), {"result": result})
+                save_tensors(path, networks[weights].state_dict(), state.bind(result))
         train_loss = float(loss_sum) / len(batches)
         # Before the checkpoint, and once: an epoch that is done again after a cut between the two has its event already.
-        if epoch + 1 not in (event.get("epoch") for event in log.read() if event["kind"] == "epoch"):
+        if epoch + 1 not in (event.epoch for event in read_epochs(log)):
             log.write("epoch", epoch=epoch + 1, size_px=plan.size_px, train_loss=train_loss, seconds=seconds, **results)
         save(epoch + 1, 0, 0.0, seconds)
         progress.note(describe_epoch(epoch, training.epochs, plan, train_loss, results, seconds))
     if not state.averaged and (training.soup_epochs > 1 or training.pretrained_mix):
-        state.best = average_checkpoints(config, data, folder, network, state.best, inputs_digest, log, progress)
+        state.best = average_checkpoints(config, data, folder, network, state, log, progress)
         state.averaged = True
         save(training.epochs, 0, 0.0, time.monotonic() - started)
     shutil.rmtree(folder / "soup", ignore_errors=True)
@@ -214,11 +215,10 @@ def compute_loss(
 
 
 def average_checkpoints(
-    config: Config, data: FoldData, folder: Path, network: CarNet, best: dict[str, Any], inputs_digest: str,
-    log: EventLog, progress: Progress,
+    config: Config, data: FoldData, folder: Path, network: CarNet, state: TrainingState, log: EventLog, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     """Tries averages of the last weights (soup.py); replaces best.safetensors where one is better."""
-    training = config.training
+    training, best = config.training, state.best
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
     def judge(weights: dict[str, Tensor]) -> dict[str, Any]:
@@ -231,7 +231,9 @@ def average_checkpoints(
         kept.parent.mkdir(parents=True, exist_ok=True)
         replace_file(kept, lambda path: shutil.copyfile(folder / "best.safetensors", path))
     start = Candidate(f"epoch {best['epoch']} {best['weights']}", load_tensors_with_state(kept)[0], best)
-    found = brew_soup([start, *(c for c in load_candidates(folder / "soup") if c.name != start.name)], judge)
+    found = brew_soup(
+        [start, *(c for c in load_candidates(folder / "soup", state.inputs_digest) if c.name != start.name)], judge
+    )
     if training.pretrained_mix:
         found = mix_pretrained(found, load_pretrained(config.network), training.pretrained_mix, judge)
     network.load_state_dict(before)
@@ -239,7 +241,7 @@ def average_checkpoints(
     progress.note(f"average of weights: {found.name}: {found.log_loss:.4f} (best epoch {best['log_loss']:.4f})")
     result = {**found.result, "weights": found.name}
     if found is not start:
-        save_tensors(folder / "best.safetensors", found.weights, {**result, "inputs_digest": inputs_digest})
+        save_tensors(folder / "best.safetensors", found.weights, state.bind(result))
     return result
 
 

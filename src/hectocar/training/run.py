@@ -5,69 +5,39 @@ RUN/config.json, classes.json, manifest.parquet, folds.parquet, provenance.json,
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hectocar.artifacts import compute_digest, describe_environment, hash_file, make_folder, read_json, utc_now, write_json
+from hectocar.artifacts import hash_file, make_folder, read_json, write_json
+from hectocar.codec import encode, write_sealed
 from hectocar.config import Config
 from hectocar.config_reader import config_from_tree, config_to_tree
-from hectocar.errors import ArtifactError, ConfigError, DataError
+from hectocar.errors import ArtifactError, ConfigError
 from hectocar.locks import hold_lock
 from hectocar.network.carnet import check_network
 from hectocar.network.inference import has_fast_precision
 from hectocar.outputs import check_folder, identify, list_content
 from hectocar.photos.car_names import find_similar_pairs
-from hectocar.photos.classes import ClassList
-from hectocar.photos.decisions import SHIFT_FILE, find_shift, read_shift
-from hectocar.photos.folds import Folds, deal_folds, load_folds
-from hectocar.photos.inputs import read_run_inputs
+from hectocar.photos.decisions import SHIFT_FILE, find_shift
+from hectocar.photos.folds import deal_folds
+from hectocar.photos.inputs import PROVENANCE_FILE, RUN_FILES, Run, describe_run, find_sources, outcome_tree, read_run
 from hectocar.photos.layout import find_photos
 from hectocar.photos.manifest import (
     DAMAGED,
     DUPLICATE,
     EXCLUDED,
     Manifest,
+    check_same_folder,
     check_unchanged,
     scan_photos,
 )
-from hectocar.photos.shift import PhotoShift
 from hectocar.progress import Progress
 from hectocar.training.loop import FoldData, train_fold
 from hectocar.training.room import check_checkpoint_room
 
 _START_FILES = ("folds.parquet", "classes.json", SHIFT_FILE, "provenance.json", "manifest.parquet")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run folder with its inputs in memory."""
-
-    folder: Path
-    config: Config
-    manifest: Manifest
-    classes: ClassList
-    folds: Folds
-    shift: PhotoShift | None = None
-
-    def fold_folder(self, fold: int) -> Path:
-        return self.folder / f"fold{fold}"
-
-    def inputs_digest(self, fold: int) -> str:
-        """Of all that a fold's result depends on: configuration, photographs, classes, split."""
-        split = dict(zip(self.folds.image_id, self.folds.fold.tolist(), strict=True))
-        parts = [outcome_tree(self.config), self.manifest.digest(), self.classes.to_json(), split, fold]
-        return compute_digest([*parts, self.shift.to_json()] if self.shift else parts)
-
-
-def outcome_tree(config: Config) -> dict[str, Any]:
-    """The configuration without what cannot change a result: the pace of checkpoints and the number of workers."""
-    tree = config_to_tree(config)
-    tree["training"].pop("checkpoint_minutes")
-    tree["data"].pop("num_workers")
-    return tree
 
 
 def create_run(folder: Path, data_folder: Path, config: Config, progress: Progress) -> Run:
@@ -139,7 +109,7 @@ def plan_run(folder: Path, data_folder: Path, config: Config, progress: Progress
     describe_manifest(manifest, progress)
     config = config_from_tree(config_to_tree(config))  # as it will be read again: 1 becomes 1.0 where a number may be broken
     folds = deal_folds(manifest, classes, config.data, progress)
-    run = Run(folder, config, manifest, classes, folds, find_shift(config.data))
+    run = Run(folder, config, manifest, classes, folds, find_shift(config.data), find_sources(config))
     if run.shift:
         progress.note(f"validation is repeated on photographs shifted like the test set: {run.shift.describe()}")
     return run
@@ -156,32 +126,12 @@ def save_run(run: Run) -> None:
 def _fill_run(run: Run, folder: Path) -> None:
     run.manifest.save(folder / "manifest.parquet")
     run.folds.save(folder / "folds.parquet")
-    write_json(folder / "classes.json", run.classes.to_json())
-    if run.shift:
-        write_json(folder / SHIFT_FILE, run.shift.to_json())
-    weights = run.config.network.weights
-    provenance = {
-        "made": utc_now(),
-        "environment": describe_environment(),
-        "config_digest": compute_digest(config_to_tree(run.config)),
-        "manifest_digest": run.manifest.digest(),
-        "weights": {"source": weights if weights in ("hub", "none") else Path(weights).name},
-    }
-    if weights not in ("hub", "none") and Path(weights).is_file():
-        provenance["weights"] |= {"sha256": hash_file(Path(weights))}  # type: ignore[operator]
-    write_json(folder / "provenance.json", provenance)
+    write_json(folder / "classes.json", encode(run.classes))
     write_json(folder / "config.json", config_to_tree(run.config))
-
-
-def open_run(folder: Path) -> Run:
-    """Opens an existing run.
-
-    Raises:
-        ArtifactError: Not a run, or damaged.
-    """
-    config, classes, manifest = read_run_inputs(folder)
-    shift = read_shift(folder / SHIFT_FILE) if (folder / SHIFT_FILE).is_file() else None
-    return Run(folder, config, manifest, classes, load_folds(folder / "folds.parquet", manifest.image_id), shift)
+    if run.shift:
+        write_json(folder / SHIFT_FILE, encode(run.shift))
+    names = [*RUN_FILES, *([SHIFT_FILE] if run.shift else [])]
+    write_sealed(folder / PROVENANCE_FILE, describe_run(run, {name: hash_file(folder / name) for name in names}))
 
 
 def resume_run(folder: Path, data_folder: Path, config: Config) -> Run:
@@ -191,19 +141,20 @@ def resume_run(folder: Path, data_folder: Path, config: Config) -> Run:
         ConfigError: The configuration asked for differs from the run's; each difference is named.
         DataError: The photographs are not those that the run was made from.
     """
-    run = open_run(folder)
-    changes = list(_differences(outcome_tree(run.config), outcome_tree(config), ""))
+    run = read_run(folder)
+    check_same_outcome(run, config, f"--resume: {folder} was started with another configuration")
+    run = dataclasses.replace(run, config=config, manifest=run.manifest.move(data_folder))
+    check_same_folder(run.manifest, run.config.data)
+    return run
+
+
+def check_same_outcome(run: Run, config: Config, what: str) -> None:
+    """Raises ConfigError where a configuration, or the bytes of a file that it names, would give another result."""
+    now = outcome_tree(config, find_sources(config, run))
+    changes = list(_differences(outcome_tree(run.config, run.sources), now, ""))
     if changes:
-        raise ConfigError(
-            f"--resume: {folder} was started with another configuration:\n"
-            + "\n".join(f"  {line}" for line in changes)
-            + "\nGive the same options as then, or start a new run with another --out"
-        )
-    if not data_folder.is_dir():
-        raise DataError(f"{data_folder}: no such folder")
-    manifest = dataclasses.replace(run.manifest, root=data_folder.resolve())
-    check_unchanged(manifest, config.data.num_workers)
-    return dataclasses.replace(run, config=config, manifest=manifest)
+        lines = "\n".join(f"  {line}" for line in changes)
+        raise ConfigError(f"{what}:\n{lines}\nGive the same options as then, or start a new run with another --out")
 
 
 def train_folds(
@@ -227,6 +178,7 @@ def train_folds(
         WriteError: No room for the checkpoints: said before the first step where it can be known.
     """
     check_folds(run.config, folds)
+    check_unchanged(run.manifest, run.config.data.num_workers, "restore them, or start a new run with another --out")
     check_checkpoint_room(run.config, run.classes.num_trained, [run.fold_folder(fold) for fold in folds])
     training, precision = run.config.training, run.config.training.precision
     if not has_fast_precision(device, precision):

@@ -12,9 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hectocar.codec import encode
 from hectocar.config import NetworkConfig
+from hectocar.errors import ArtifactError
 from hectocar.network.backbone import create_backbone
 from hectocar.network.weights import load_tensors_with_state
+from hectocar.photos.inputs import BINDING, FoldResult
 
 Weights = dict[str, Tensor]
 Judge = Callable[[Weights], dict[str, Any]]
@@ -86,10 +89,17 @@ def load_pretrained(config: NetworkConfig) -> Weights:
     return {f"backbone.{name}": tensor.detach() for name, tensor in backbone.named_parameters()}
 
 
-def load_candidates(folder: Path) -> list[Candidate]:
-    """The checkpoints that the last epochs left in ``folder``."""
+def load_candidates(folder: Path, inputs_digest: str) -> list[Candidate]:
+    """The checkpoints that the last epochs left in ``folder``.
+
+    Raises:
+        ArtifactError: One is damaged, or of another fold or run.
+    """
     candidates = []
     for path in sorted(folder.glob("*.safetensors")):
-        weights, state = load_tensors_with_state(path)
-        candidates.append(Candidate(path.stem, weights, state["result"]))
+        weights, state = load_tensors_with_state(path, FoldResult)
+        if state.inputs_digest != inputs_digest:
+            raise ArtifactError(f"{path}: made from other inputs than this fold's; remove {folder.parent} to train it anew")
+        result = {name: value for name, value in encode(state).items() if name not in BINDING and value is not None}
+        candidates.append(Candidate(path.stem, weights, result))
     return candidates
