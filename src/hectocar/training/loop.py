@@ -22,7 +22,7 @@ from hectocar.errors import ConfigError, DataError
 from hectocar.network.arcface import SubcenterArcFace
 from hectocar.network.carnet import CarNet, list_sizes
 from hectocar.network.inference import autocast, infer_photos, normalize_batch, to_device
-from hectocar.network.weights import load_tensors_with_state, save_tensors
+from hectocar.network.weights import save_tensors
 from hectocar.photos.decode import PhotoBatch
 from hectocar.photos.inputs import join_parts
 from hectocar.photos.shift import PhotoShift
@@ -44,7 +44,7 @@ from hectocar.training.optimizer import (
 )
 from hectocar.training.recipe import EpochPlan, epoch_plan, step_learning_rates
 from hectocar.training.sampler import epoch_batches
-from hectocar.training.soup import Candidate, brew_soup, load_candidates, load_pretrained, mix_pretrained
+from hectocar.training.soup import Candidate, brew_soup, load_bound, load_candidates, load_pretrained, mix_pretrained
 
 STEPS_PER_LOOK = 20
 """Steps between two checks that the loss is finite."""
@@ -178,8 +178,7 @@ def train_fold(
             result |= {"epoch": epoch + 1, "weights": weights}
             if is_kept(training.select, weights == list(networks)[-1], result, state.best):
                 state.best = result
-                chosen = networks[weights].state_dict()
-                save_tensors(folder / "best.safetensors", chosen, state.bind(result))
+                save_tensors(folder / "best.safetensors", networks[weights].state_dict(), state.bind(result))
             if epoch >= training.epochs - training.soup_epochs:
                 path = folder / "soup" / f"epoch {epoch + 1} {weights}.safetensors"
                 save_tensors(path, networks[weights].state_dict(), state.bind(result))
@@ -230,10 +229,9 @@ def average_checkpoints(
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         replace_file(kept, lambda path: shutil.copyfile(folder / "best.safetensors", path))
-    start = Candidate(f"epoch {best['epoch']} {best['weights']}", load_tensors_with_state(kept)[0], best)
-    found = brew_soup(
-        [start, *(c for c in load_candidates(folder / "soup", state.inputs_digest) if c.name != start.name)], judge
-    )
+    start = Candidate(f"epoch {best['epoch']} {best['weights']}", load_bound(kept, state.inputs_digest)[0], best)
+    others = [other for other in load_candidates(folder / "soup", state.inputs_digest) if other.name != start.name]
+    found = brew_soup([start, *others], judge)
     if training.pretrained_mix:
         found = mix_pretrained(found, load_pretrained(config.network), training.pretrained_mix, judge)
     network.load_state_dict(before)

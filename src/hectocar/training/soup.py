@@ -89,6 +89,18 @@ def load_pretrained(config: NetworkConfig) -> Weights:
     return {f"backbone.{name}": tensor.detach() for name, tensor in backbone.named_parameters()}
 
 
+def load_bound(path: Path, inputs_digest: str) -> tuple[Weights, FoldResult]:
+    """Weights that this fold wrote.
+
+    Raises:
+        ArtifactError: Damaged, or of another fold or run.
+    """
+    weights, state = load_tensors_with_state(path, FoldResult)
+    if state.inputs_digest != inputs_digest:
+        raise ArtifactError(f"{path}: made from other inputs than this fold's; remove the fold's folder to train it anew")
+    return weights, state
+
+
 def load_candidates(folder: Path, inputs_digest: str) -> list[Candidate]:
     """The checkpoints that the last epochs left in ``folder``.
 
@@ -97,9 +109,7 @@ def load_candidates(folder: Path, inputs_digest: str) -> list[Candidate]:
     """
     candidates = []
     for path in sorted(folder.glob("*.safetensors")):
-        weights, state = load_tensors_with_state(path, FoldResult)
-        if state.inputs_digest != inputs_digest:
-            raise ArtifactError(f"{path}: made from other inputs than this fold's; remove {folder.parent} to train it anew")
+        weights, state = load_bound(path, inputs_digest)
         result = {name: value for name, value in encode(state).items() if name not in BINDING and value is not None}
         candidates.append(Candidate(path.stem, weights, result))
     return candidates
