@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 import re
 import threading
 import time
@@ -68,11 +69,15 @@ def test_every_bad_kind_is_refused_with_its_reason(kinds: dict[str, Path]) -> No
         assert " object at 0x" not in str(caught.value), name
 
 
-def test_unreadable_files_are_named_by_path(kinds: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_files_are_named_by_path(kinds: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What fails before the decoder names the file itself, and a giant file is refused by its size, unread."""
     for path in (kinds["bad/empty"], kinds["bad/directory"], kinds["bad/dangling_link"]):
         with pytest.raises(DataError, match=re.escape(str(path))):
             read_photo_bytes(path)
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+    with pytest.raises(DataError, match=r"pipe\.jpg: no regular file"):
+        read_photo_bytes(pipe)
     monkeypatch.setattr(decode, "_MAX_FILE_BYTES", 100)
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
     with pytest.raises(DataError, match=r"jpeg\.jpg: the file has \d+ bytes; allowed: up to 100"):
@@ -113,8 +118,9 @@ def test_min_side_does_shrink_and_stays_upright() -> None:
 def test_the_transparent_colour_of_an_rgb_png_is_laid_over_white() -> None:
     """Alpha is laid over white, also where an RGB file keeps it as one transparent colour, as a grey file may."""
     for mode, colour in (("L", 7), ("RGB", (255, 0, 255))):
-        data = encode(Image.new(mode, (8, 8), colour), "PNG", transparency=colour)
-        assert decode_photo(data).getpixel((0, 0)) == (255, 255, 255)
+        image = Image.new(mode, (8, 8), colour)
+        image.putpixel((7, 7), 0)
+        assert decode_photo(encode(image, "PNG", transparency=colour)).getpixel((0, 0)) == (255, 255, 255)
 
 
 def three_bands() -> Image.Image:

@@ -106,6 +106,7 @@ def _fact_html(report: AuditReport, kind: str) -> str:
     many = count != 1
     sentence = {
         "unusable": f"{'files' if many else 'file'} cannot be used",
+        "half_lost": f"{'photographs have' if many else 'photograph has'} lost a part of the data",
         "exact_duplicate": f"{'pictures are' if many else 'picture is'} there more than once ({photos})",
         "duplicate_other_class": f"{'pictures lie' if many else 'picture lies'} in two classes ({photos})",
         "near_duplicate": f"{'pictures have' if many else 'picture has'} edited copies ({photos})",

@@ -16,6 +16,7 @@ LIKELY_SCORE = 0.5
 """Suspects below it are folded away: at that score more are right than wrong."""
 TITLES = {
     "unusable": "Unusable files",
+    "half_lost": "Half lost",
     "exact_duplicate": "Exact duplicates",
     "duplicate_other_class": "One picture in two classes",
     "near_duplicate": "Edited copies",
@@ -28,7 +29,9 @@ TITLES = {
 }
 """In the order of the page."""
 MEANINGS = {
-    "unusable": "Not a photograph, damaged, or too small to show anything. Training leaves them out.",
+    "unusable": "Not a photograph, damaged, one tone, or too small to show anything. Training leaves them out.",
+    "half_lost": "JPEGs that decode though a part of their data is gone: grey, repeated or garbled from there on. Dropped; "
+    "keep those that show enough.",
     "exact_duplicate": "The same picture twice in one class. One of each stays, the others are dropped.",
     "duplicate_other_class": "The same picture under two names. One of them is wrong and nobody knows which: both are dropped.",
     "near_duplicate": "Cropped, mirrored, brightened or recompressed copies. They stay, but always on one side of a fold.",

@@ -3,7 +3,7 @@
 Shapes: B photographs of a batch, V views, G trained classes.
 """
 
-import io
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from hectocar.errors import ConfigError, DataError
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import choose_device, infer_views
 from hectocar.photos.batches import RenderBatch, iter_render_batches, render_photo
-from hectocar.photos.decode import read_photo_bytes
+from hectocar.photos.decode import Pixels, read_photo_bytes
 from hectocar.photos.views import Render, View, find_views, plan_renders
 from hectocar.scoring.finish import (
     NUM_CROWD,
@@ -33,7 +33,8 @@ from hectocar.scoring.finish import (
 )
 from hectocar.scoring.neighbours import NeighbourModel, UnitBank, find_neighbours
 
-Photo = str | Path | bytes | Image.Image
+Photo = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image
+_PHOTO_KINDS = "a path, the bytes of a file, or a Pillow image (Image.fromarray makes one of an array)"
 
 
 @dataclass(frozen=True)
@@ -138,20 +139,22 @@ class Classifier:
         return per_network * len(self.members)
 
     def predict(self, photo: Photo, *, top: int = 5) -> Prediction:
-        """The most probable classes of one photograph: a path, its bytes, or a Pillow image.
+        """The most probable classes of one photograph: a path, its bytes, or a Pillow image of any mode, all with one answer.
 
         Raises:
+            ConfigError: ``top`` is not positive.
             DataError: The photograph cannot be read; there is no silent substitute.
         """
-        data = _read_bytes(photo)
+        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+            raise ConfigError(f"top is {top!r}; allowed: whole numbers from 1 on, how many classes to name")
+        pixels = read_photo(photo)
         try:
-            pictures, look_K = render_photo(data, self.renders, self.spec.max_megapixels)
+            pictures, look_K = render_photo(pixels, self.renders, self.spec.max_megapixels)
         except DataError as error:
-            where = f"{photo}: " if isinstance(photo, (str, Path)) else ""
-            raise DataError(f"{where}{error}") from error
+            raise DataError(f"{name_photo(photo)}{error}") from error
         stacked = tuple(picture[None].copy() for picture in pictures)
         probs_G = self.answer(RenderBatch(stacked, look_K[None], np.zeros(1, dtype=np.int64), {}))[0]
-        order = np.argsort(-probs_G, kind="stable")[: max(1, top)]
+        order = np.argsort(-probs_G, kind="stable")[:top]
         return Prediction(tuple(self.classes.label(int(g)) for g in order), tuple(float(probs_G[g]) for g in order))
 
     def predict_table(
@@ -276,11 +279,21 @@ def choose_folds(spec: BundleSpec, num_folds: int | None) -> BundleSpec:
     return replace(spec, members=tuple(kept))
 
 
-def _read_bytes(photo: Photo) -> bytes:
-    if isinstance(photo, bytes):
+def read_photo(photo: Photo) -> Pixels:
+    """A photograph's bytes, or the Pillow image itself.
+
+    Raises:
+        DataError: The file cannot be read, or it is something else.
+    """
+    if isinstance(photo, Image.Image):
         return photo
-    if isinstance(photo, Image.Image):  # through the one decoder, so that mode, alpha and orientation are treated alike
-        buffer = io.BytesIO()
-        photo.save(buffer, format="PNG", exif=photo.getexif())
-        return buffer.getvalue()
-    return read_photo_bytes(Path(photo))
+    if isinstance(photo, bytes | bytearray | memoryview):
+        return bytes(photo)
+    if isinstance(photo, str | os.PathLike):
+        return read_photo_bytes(Path(os.fsdecode(photo)))
+    raise DataError(f"a photograph is {type(photo).__name__}; allowed: {_PHOTO_KINDS}")
+
+
+def name_photo(photo: Photo) -> str:
+    """Begins a message about a photograph that has a name."""
+    return f"{os.fsdecode(photo)}: " if isinstance(photo, str | os.PathLike) else ""

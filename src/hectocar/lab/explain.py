@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from hectocar.artifacts import replace_file
-from hectocar.delivery.predictor import Classifier, Prediction
+from hectocar.delivery.predictor import Classifier, Photo, Prediction, name_photo, read_photo
 from hectocar.errors import ConfigError, DataError
 from hectocar.lab.preview import load_font, printable
 from hectocar.photos.batches import RenderBatch, decode_for
@@ -50,14 +50,14 @@ class OcclusionMap:
     """The most probable classes of the whole photograph."""
 
 
-def occlusion_map(classifier: Classifier, photo: str | Path | bytes, grid: int = 8) -> OcclusionMap:
+def occlusion_map(classifier: Classifier, photo: Photo, grid: int = 8) -> OcclusionMap:
     """Greys out one tile after the other with the photograph's mean colour and asks the classifier each time.
 
     The looks (brightness, sharpness) are those of the whole photograph throughout, so that only the pixels differ.
 
     Args:
         classifier: All its networks and views are asked grid x grid + 1 times.
-        photo: A path, or the file's bytes.
+        photo: As for ``Classifier.predict``.
         grid: Tiles per side.
 
     Raises:
@@ -87,14 +87,13 @@ def occlusion_map(classifier: Classifier, photo: str | Path | bytes, grid: int =
     )
 
 
-def _decode_for(classifier: Classifier, photo: str | Path | bytes) -> list[Image.Image]:
-    """The photograph at the size at which ``predict`` decodes it for each render."""
-    data = photo if isinstance(photo, bytes) else read_photo_bytes(Path(photo))
+def _decode_for(classifier: Classifier, photo: Photo) -> list[Image.Image]:
+    """The photograph as ``predict`` has it before each render."""
+    pixels = read_photo(photo)
     try:
-        return decode_for(data, classifier.renders, classifier.spec.max_megapixels)
+        return decode_for(pixels, classifier.renders, classifier.spec.max_megapixels)
     except DataError as error:
-        where = "" if isinstance(photo, bytes) else f"{photo}: "
-        raise DataError(f"{where}{error}") from error
+        raise DataError(f"{name_photo(photo)}{error}") from error
 
 
 def _render_tiles(

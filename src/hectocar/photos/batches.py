@@ -14,9 +14,9 @@ from PIL import Image
 from hectocar.photos.decode import (
     DEFAULT_MAX_MEGAPIXELS,
     PhotoBatch,
+    Pixels,
     decode_photo,
     iter_decoded,
-    open_photo,
     read_photo_bytes,
 )
 from hectocar.photos.measure import measure_look
@@ -44,42 +44,42 @@ def shift_change(shift: PhotoShift | None) -> Change | None:
 
 
 def view_photo(
-    data: bytes,
+    photo: Pixels,
     size_px: int,
     fit: str,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     shift: PhotoShift | None = None,
 ) -> NDArray[np.uint8]:
-    """What the network sees of a file's bytes outside training, in one plain view: uint8 (size_px, size_px, 3).
+    """What the network sees of a photograph outside training, in one plain view: uint8 (size_px, size_px, 3).
 
     Args:
-        data: The file's bytes.
+        photo: The file's bytes, or a Pillow image.
         size_px: Side of the square.
         fit: See ``render_picture``.
         max_megapixels: Larger photographs are refused.
         shift: Makes the photograph like those of another set before it is resized: the shifted validation.
 
     Raises:
-        DataError: The bytes are not a whole, accepted photograph.
+        DataError: Not a whole, accepted photograph.
     """
-    images = decode_for(data, [Render(fit, size_px)], max_megapixels, shift_change(shift), 0)
+    images = decode_for(photo, [Render(fit, size_px)], max_megapixels, shift_change(shift), 0)
     return render_picture(images[0], Render(fit, size_px))
 
 
 def render_photo(
-    data: bytes,
+    photo: Pixels,
     renders: Sequence[Render],
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     change: Change | None = None,
     index: int = 0,
 ) -> tuple[list[NDArray[np.uint8]], NDArray[np.float32]]:
-    """The pictures that networks see of a file's bytes, and what the photograph looks like.
+    """The pictures that networks see of a photograph, and what the photograph looks like.
 
     A picture does not depend on which others are asked for.
 
     Args:
-        data: The file's bytes.
-        renders: One or more; the photograph is decoded once per size at which libjpeg has to decode it.
+        photo: The file's bytes, or a Pillow image.
+        renders: One or more; the photograph is decoded once.
         max_megapixels: Larger photographs are refused.
         change: Made at full size, before anything is resized: curves and compression act on pixels, not on averages.
         index: Passed on to the change.
@@ -88,26 +88,27 @@ def render_photo(
         A picture per render, and (K,) looks: mean luma (0 to 255) and sharpness.
 
     Raises:
-        DataError: The bytes are not a whole, accepted photograph.
+        DataError: Not a whole, accepted photograph.
     """
-    images = decode_for(data, renders, max_megapixels, change, index)
+    images = decode_for(photo, renders, max_megapixels, change, index)
     pictures = [render_picture(image, render) for image, render in zip(images, renders, strict=True)]
     return pictures, np.array(measure_look(images[0]), dtype=np.float32)
 
 
 def decode_for(
-    data: bytes, renders: Sequence[Render], max_megapixels: float, change: Change | None = None, index: int = 0
+    photo: Pixels, renders: Sequence[Render], max_megapixels: float, change: Change | None = None, index: int = 0
 ) -> list[Image.Image]:
-    """The photograph as it is before each render is made; renders for which libjpeg decodes alike share one image."""
+    """The photograph as it is before each render is made.
+
+    It is decoded once, at full size, so that a file, its bytes and its decoded pixels give the same; then averaged down while
+    both sides keep twice the render's size. Renders of one factor share an image.
+    """
+    whole = decode_photo(photo, max_megapixels=max_megapixels)
     if change is not None:
-        return [change(decode_photo(data, max_megapixels=max_megapixels), index)] * len(renders)
-    sides = [2 * render.size_px for render in renders]
-    shortest = min(open_photo(data, max_megapixels=max_megapixels).size)
-    by_factor: dict[int, Image.Image] = {}
-    for side_px in sides:
-        if shortest // side_px not in by_factor:
-            by_factor[shortest // side_px] = decode_photo(data, max_megapixels=max_megapixels, min_side_px=side_px)
-    return [by_factor[shortest // side_px] for side_px in sides]
+        return [change(whole, index)] * len(renders)
+    factors = [max(1, min(whole.size) // (2 * render.size_px)) for render in renders]
+    reduced = {factor: whole.reduce(factor) if factor > 1 else whole for factor in dict.fromkeys(factors)}
+    return [reduced[factor] for factor in factors]
 
 
 def iter_photo_batches(

@@ -28,8 +28,8 @@ from hectocar.tables import (
 )
 
 KINDS = (
-    "unusable", "odd_but_fine", "exact_duplicate", "duplicate_other_class", "near_duplicate", "train_test_duplicate",
-    "wrong_label", "no_car", "part_only", "rotated",
+    "unusable", "half_lost", "odd_but_fine", "exact_duplicate", "duplicate_other_class", "near_duplicate",
+    "train_test_duplicate", "wrong_label", "no_car", "part_only", "rotated",
 )  # fmt: skip
 SUSPECT_KINDS = ("duplicate_other_class", "wrong_label", "no_car", "part_only", "rotated")
 """Kinds that doubt a photograph's label or content."""

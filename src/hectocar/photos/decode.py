@@ -7,22 +7,30 @@ between processes, which costs the usual loader more than half of what its worke
 import io
 import math
 import os
+import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, features
+from PIL import Image, features
 
 from hectocar.errors import DataError
+from hectocar.photos.decode_cost import GIANT_BYTES, check_cost, decoded_bytes
+from hectocar.photos.deep_colour import find_low_bytes, is_faint, join_bytes
+from hectocar.photos.jpeg_stream import read_jpeg
+from hectocar.photos.pixels import to_upright_rgb
+from hectocar.photos.png_texts import SIGNATURE, drop_long_texts
 
 ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF") + ("AVIF",) * bool(features.check("avif"))
 """By the bytes. AVIF where Pillow was built with it (its wheels are, from 11.3 on); HEIC it cannot read."""
+JPEG_FORMATS = ("JPEG", "MPO")
 DEFAULT_MAX_MEGAPIXELS = 100.0
 NUM_AHEAD = 3
 """Batches being decoded while one is used."""
@@ -32,14 +40,18 @@ Image.init()  # registers the plugins that Pillow would otherwise load at the fi
 # Pillow raises on its own limit before ours can speak; ours is stricter and names the allowed value.
 Image.MAX_IMAGE_PIXELS = None
 
+_GIANTS = threading.Lock()
+
 Box = tuple[float, float, float, float]
+Pixels = bytes | Image.Image
+"""A photograph: the bytes of a file, or a Pillow image."""
 
 
 def read_photo_bytes(path: Path) -> bytes:
     """Reads a whole file; bytes, not paths, go to the decoder, so that no library has to cope with Korean names.
 
     Raises:
-        DataError: The file is missing, is a folder, is empty, or is larger than 256 MiB.
+        DataError: The file is missing, is a folder or a pipe, is empty, or is larger than 256 MiB.
     """
     try:
         facts = os.stat(path)  # noqa: PTH116 - a third of pathlib's time, once per photograph and epoch
@@ -49,89 +61,87 @@ def read_photo_bytes(path: Path) -> bytes:
         if num_bytes > _MAX_FILE_BYTES:
             raise DataError(f"{path}: the file has {num_bytes} bytes; allowed: up to {_MAX_FILE_BYTES}")
         data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if not data:
         raise DataError(f"{path}: the file is empty (0 bytes)")
     return data
 
 
 def open_photo(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Image.Image:
-    """Opens without decoding pixels: format and size are known and allowed afterwards.
+    """Opens without decoding pixels: format, size and what a decode would cost are known and allowed afterwards.
 
     Raises:
-        DataError: Not an accepted image format, or more pixels than allowed, or a side under 2 px.
+        DataError: Not an accepted image format, or more pixels, memory or time than allowed, or a side under 2 px.
     """
+    jpeg = read_jpeg(data) if data.startswith(b"\xff\xd8\xff") else None
+    if jpeg is not None and jpeg.problem:
+        raise DataError(f"not a photograph: a JPEG with {jpeg.problem}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=ACCEPTED_FORMATS)
+            readable = drop_long_texts(data) if data.startswith(SIGNATURE) else data
+            image = Image.open(io.BytesIO(readable), formats=ACCEPTED_FORMATS)
+    except DataError:
+        raise
     except Exception as error:  # Pillow's plugins raise many types on hostile bytes
-        raise DataError(f"not a photograph: {_reason(error)}; allowed formats: {', '.join(ACCEPTED_FORMATS)}") from error
+        raise DataError(f"not a photograph: {describe_error(error)}; allowed formats: {', '.join(ACCEPTED_FORMATS)}") from error
+    _check_size(image, max_megapixels)
+    check_cost(image, data, jpeg)
+    return image
+
+
+def _check_size(image: Image.Image, max_megapixels: float) -> None:
     width, height = image.size
     if width * height > max_megapixels * 1e6:
         raise DataError(f"{width} x {height} px are {width * height / 1e6:.0f} megapixels; allowed: up to {max_megapixels:g}")
     if min(width, height) < _MIN_SIDE_PX:
         raise DataError(f"{width} x {height} px; allowed: sides of {_MIN_SIDE_PX} px or more")
-    return image
 
 
-def decode_photo(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, min_side_px: int | None = None) -> Image.Image:
-    """Decodes to upright RGB: EXIF orientation applied, alpha laid over white, 16-bit and CMYK reduced.
+def decode_photo(
+    photo: Pixels, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS, min_side_px: int | None = None
+) -> Image.Image:
+    """Decodes to upright RGB: EXIF orientation applied, alpha laid over white, deep grey and CMYK reduced.
+
+    A Pillow image gives what the bytes give that it was opened from.
 
     Args:
-        data: The file's bytes; the name's suffix plays no part, so a PNG named .jpg is fine.
+        photo: The file's bytes (the name's suffix plays no part, so a PNG named .jpg is fine), or a Pillow image of any mode,
+            which is read only.
         max_megapixels: Larger photographs are refused before any pixel is decoded.
-        min_side_px: A JPEG may be decoded at 1/2, 1/4 or 1/8 size (nearly for free) as long as both sides keep at
-            least this many pixels. None decodes at full size.
+        min_side_px: The bytes of a JPEG may be decoded at 1/2, 1/4 or 1/8 size (nearly for free) as long as both sides keep
+            at least this many pixels. None decodes at full size.
 
     Returns:
-        A Pillow image of mode RGB.
+        A Pillow image of mode RGB. Above ``pixels.WHOLE_MEGAPIXELS`` it is averaged down.
 
     Raises:
-        DataError: The bytes are not a whole, accepted photograph.
+        DataError: Not a whole, accepted photograph.
     """
-    image = open_photo(data, max_megapixels=max_megapixels)
+    data = None if isinstance(photo, Image.Image) else photo
+    image = photo if isinstance(photo, Image.Image) else open_photo(photo, max_megapixels=max_megapixels)
+    _check_size(image, max_megapixels)
+    return decode_opened(image, data, min_side_px)
+
+
+def decode_opened(image: Image.Image, data: bytes | None, min_side_px: int | None = None) -> Image.Image:
+    """As ``decode_photo``, of what ``open_photo`` made of the data or of a caller's image (data None)."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), one_giant_at_a_time(image, data):
             warnings.simplefilter("ignore")
-            if min_side_px is not None and image.format in ("JPEG", "MPO"):
+            if data is not None and min_side_px is not None and image.format in JPEG_FORMATS:
                 _decode_smaller(image, min_side_px)
+            low_bytes = find_low_bytes(image) if data is not None else []
             image.load()
-            image = _upright(image)
-            return _to_rgb(image)
+            if low_bytes and data is not None and is_faint(image):
+                low = open_photo(data, max_megapixels=math.inf)
+                low.tile = low_bytes  # type: ignore[attr-defined]
+                low.load()
+                join_bytes(image, low)
+            return to_upright_rgb(image)
     except Exception as error:  # truncated streams, broken chunks, bad huffman codes: each plugin has its own type
-        raise DataError(f"damaged photograph: {_reason(error)}") from error
-
-
-def decode_planes(image: Image.Image, data: bytes, *, colour_side_px: int) -> tuple[Image.Image, Image.Image]:
-    """Decodes to upright luma at full size and to RGB at a reduced size: enough to measure a photograph, not to show it.
-
-    A JPEG gives its luma plane as it is stored (its colour is not decoded at full size); other formats are decoded whole.
-
-    Args:
-        image: What ``open_photo`` made of the data; it is used up.
-        data: The file's bytes.
-        colour_side_px: Both sides of the RGB picture have at least this many pixels where the photograph has them.
-
-    Returns:
-        Pillow images of mode L and RGB.
-
-    Raises:
-        DataError: The bytes are not a whole photograph.
-    """
-    if image.format != "JPEG" or image.mode not in ("RGB", "L"):
-        whole = decode_photo(data, max_megapixels=math.inf)
-        return whole.convert("L"), whole.reduce(max(1, min(whole.size) // max(1, colour_side_px)))
-    grey = image.mode == "L"
-    try:
-        image.draft("L", image.size)
-        image.load()
-        luma = _upright(image)
-    except Exception as error:  # as in decode_photo
-        raise DataError(f"damaged photograph: {_reason(error)}") from error
-    colour = luma if grey else decode_photo(data, max_megapixels=math.inf, min_side_px=colour_side_px)
-    return luma, colour.convert("RGB")
+        raise DataError(f"damaged photograph: {describe_error(error)}") from error
 
 
 def _decode_smaller(image: Image.Image, min_side_px: int) -> None:
@@ -141,34 +151,14 @@ def _decode_smaller(image: Image.Image, min_side_px: int) -> None:
         image.draft(image.mode, draft_size)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        # Pillow copies a photograph that stands upright already: the most of them, 1.2 MB each.
-        return image if image.getexif().get(0x0112, 1) == 1 else ImageOps.exif_transpose(image)
-    except Exception:  # unreadable EXIF says nothing about the pixels, which did decode
-        return image
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith(("I", "F")):
-        return _from_deep_grey(image)
-    if image.mode == "P":
-        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        canvas = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(canvas, rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _from_deep_grey(image: Image.Image) -> Image.Image:
-    # Pillow's own convert clips 16-bit values at 255 and would make the photograph white.
-    deep = np.asarray(image).astype(np.float64)
-    top = 65535.0 if image.mode.startswith("I") else 1.0 if deep.max(initial=0.0) <= 1.0 else 255.0
-    grey = np.clip(deep * (255.0 / top) + 0.5, 0, 255).astype(np.uint8)
-    return Image.fromarray(np.repeat(grey[:, :, None], 3, axis=2))
+@contextmanager
+def one_giant_at_a_time(image: Image.Image, data: bytes | None) -> Iterator[None]:
+    """Threads decode side by side, but giants one after the other: each may take a gigabyte."""
+    if data is None or decoded_bytes(image) <= GIANT_BYTES:
+        yield
+        return
+    with _GIANTS:
+        yield
 
 
 def resize_photo(image: Image.Image, size_px: int, box: Box | None = None) -> NDArray[np.uint8]:
@@ -272,6 +262,7 @@ def _finish(images: NDArray[np.uint8], index_B: NDArray[np.int64], futures: Sequ
     return PhotoBatch(images, index_B, {place: reason for place, reason in enumerate(reasons) if reason is not None})
 
 
-def _reason(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
+    """A library's complaint on one line, without its objects."""
     text = " ".join(str(error).split())
     return "no image header found" if "cannot identify image file" in text else text[:160] or type(error).__name__

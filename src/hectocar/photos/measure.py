@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hectocar.errors import DataError
-from hectocar.photos.decode import DEFAULT_MAX_MEGAPIXELS, decode_planes, open_photo
+from hectocar.photos.decode import DEFAULT_MAX_MEGAPIXELS, open_photo
+from hectocar.photos.jpeg_damage import find_damage
+from hectocar.photos.jpeg_stream import read_jpeg
+from hectocar.photos.pixels import iter_strips
+from hectocar.photos.planes import decode_planes
 from hectocar.photos.shift import estimate_jpeg_quality
 
 THUMB_PX = 32
@@ -61,6 +65,8 @@ class Measurement:
     """Share of luma of at least 250."""
     thumb: bytes = bytes(THUMB_PX * THUMB_PX)
     """Luma at 32 x 32, uint8, row by row."""
+    damage: str = ""
+    """What a photograph that decodes has lost all the same (``jpeg_damage``); empty where nothing is missing."""
     problem: str = ""
 
 
@@ -69,28 +75,39 @@ def measure_photo(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
     sha1 = hashlib.sha1(data).hexdigest()
     try:
         image = open_photo(data, max_megapixels=max_megapixels)
-        facts = _read_header(image)
-        luma, colour = decode_planes(image, data, colour_side_px=_SATURATION_SIDE_PX)
+        facts, size = _read_header(image), image.size
+        planes = decode_planes(image, data, colour_side_px=_SATURATION_SIDE_PX)
     except DataError as error:
         if isinstance(error.__cause__, MemoryError):
             raise error.__cause__ from error  # says nothing about the bytes
         return Measurement(sha1=sha1, num_bytes=len(data), problem=str(error))
+    if planes.orientation >= 5 and facts.format != "TIFF":  # Pillow gives a TIFF's size as it is seen
+        size = (size[1], size[0])
+    luma = planes.luma
     small = luma.reduce(max(1, round(max(luma.size) / SMALL_LONG_SIDE_PX)))
     return Measurement(
         sha1=sha1,
-        pixel_sha1=hashlib.sha1(f"{luma.width}x{luma.height}\n".encode() + luma.tobytes()).hexdigest(),
+        pixel_sha1=_hash_pixels(luma, size),
         num_bytes=len(data),
         format=facts.format,
         mode=facts.mode,
-        exif_orientation=facts.exif_orientation,
+        exif_orientation=planes.orientation,
         jpeg_quality=facts.jpeg_quality,
-        width_px=luma.width,
-        height_px=luma.height,
-        saturation=_saturation(colour),
+        width_px=size[0],
+        height_px=size[1],
+        saturation=_saturation(planes.colour),
         sharpness=_sharpness(np.asarray(small, dtype=np.float32)),
         thumb=small.resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX).tobytes(),
+        damage="" if planes.stored is None else find_damage(data, read_jpeg(data), planes.stored),
         **_photometry(luma),
     )
+
+
+def _hash_pixels(luma: Image.Image, size: tuple[int, int]) -> str:
+    digest = hashlib.sha1(f"{size[0]}x{size[1]}\n".encode())
+    for _, strip in iter_strips(luma):
+        digest.update(strip.tobytes())
+    return digest.hexdigest()
 
 
 def measure_look(image: Image.Image) -> tuple[float, float]:
@@ -108,20 +125,14 @@ def measure_look(image: Image.Image) -> tuple[float, float]:
 class _Header:
     format: str
     mode: str
-    exif_orientation: int
     jpeg_quality: int
 
 
 def _read_header(image: Image.Image) -> _Header:
-    try:
-        orientation = int(image.getexif().get(0x0112, 1))
-    except Exception:  # unreadable EXIF says nothing about the pixels
-        orientation = 1
     tables = getattr(image, "quantization", None)
     return _Header(
         format=image.format or "",
         mode=image.mode,
-        exif_orientation=orientation if 1 <= orientation <= 8 else 1,
         jpeg_quality=_quality(tuple((number, tuple(values)) for number, values in tables.items())) if tables else 0,
     )
 

@@ -21,7 +21,7 @@ from hectocar.artifacts import replace_file
 from hectocar.errors import WriteError
 from hectocar.photos.measure import THUMB_PX, Measurement
 
-CACHE_VERSION = "hectocar-scan-3"
+CACHE_VERSION = "hectocar-scan-4"
 """Raise it whenever a measurement changes its meaning."""
 _FIELDS = tuple(field.name for field in dataclasses.fields(Measurement))
 _TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bytes": pa.binary()}
