@@ -14,9 +14,9 @@ from hectocar.scoring.finish import Answer, Finish, average_folds, measure_close
 from hectocar.scoring.finish_chain import FinishReport, fit_finish
 from hectocar.scoring.finish_evidence import Evidence, take_rows
 from hectocar.scoring.finish_fit import ChainFitter, Choice
-from hectocar.scoring.finish_floor import FOREIGN_SHARES, FloorFitter
+from hectocar.scoring.finish_floor import AFFORDABLE, FOREIGN_SHARES, FloorFitter
 from hectocar.scoring.finish_views import choose_views
-from hectocar.scoring.metrics import log_softmax
+from hectocar.scoring.metrics import log_softmax, standard_error
 
 NUM_CLASSES, NUM_FOLDS, NUM_PHOTOS, K = 6, 3, 360, 10
 PRIOR = np.full(NUM_CLASSES, 1 / NUM_CLASSES)
@@ -184,9 +184,27 @@ def test_the_floor_is_judged_by_the_loss_that_it_is_fitted_for(report: FinishRep
 
 
 def test_every_level_takes_over_what_was_decided(report: FinishReport) -> None:
-    """A link that the largest level left out is in no smaller one."""
-    for name in ("temperature", "mix", "vector", "floor"):
+    """A link that the largest level left out is in no smaller one; the floor is each level's own, and what it promises."""
+    for name in ("temperature", "mix", "vector"):
         assert len({getattr(level, name) is None for level in report.finish.levels}) == 1, name
+    assert len(report.insurances) == len(report.finish.levels)
+    for level, insurance in zip(report.finish.levels, report.insurances, strict=True):
+        assert (level.floor is not None) == (-insurance.gain.mean > insurance.gain.standard_error)
+
+
+def test_the_share_is_the_smallest_that_makes_unseen_kinds_affordable(evidence: Evidence, foreign: Evidence) -> None:
+    """A kind is judged by floors that were fitted without it: the share that suffices for kinds that were seen may not do."""
+    fitter = ChainFitter(evidence, foreign, PRIOR, 1, 110.0)
+    states = fitter.start(evidence.log_probs[:1], foreign.log_probs[:1])
+    floor = FloorFitter(fitter)
+    share, cost_U = floor.choose_share(states[-1])
+    assert np.array_equal(cost_U, floor.unseen_costs(states[-1], share))
+    affordable = {}
+    for tried in FOREIGN_SHARES:
+        cost_U = floor.unseen_costs(states[-1], tried) / floor.prior_loss
+        kinds = [cost_U[foreign.part_N == place] for place in range(len(foreign.parts))]
+        affordable[tried] = all(kind.mean() + standard_error(kind) <= AFFORDABLE for kind in kinds)
+    assert share == next((tried for tried, enough in affordable.items() if enough), FOREIGN_SHARES[-1])
 
 
 def test_the_expected_loss_is_given_without_suspects_too(evidence: Evidence, foreign: Evidence, report: FinishReport) -> None:

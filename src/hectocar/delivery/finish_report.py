@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 
 from hectocar.artifacts import replace_file, write_json
 from hectocar.scoring.equivalents import PolicyEffect, effect_rows
-from hectocar.scoring.finish import Finish
 from hectocar.scoring.finish_chain import Calibration, FinishReport
 from hectocar.scoring.finish_evidence import Gain, LinkRow
 from hectocar.scoring.submission import EquivalentPolicy
@@ -53,11 +52,12 @@ def view_rows(report: FinishReport) -> list[list[str]]:
     return rows
 
 
-def level_rows(finish: Finish) -> list[list[str]]:
-    """What ``predict --views`` chooses among."""
-    rows = [["--views", "cost", "clean", "shifted", "views"]]
-    for level in finish.levels:
-        rows.append([str(len(level.views)), f"{level.cost:.1f}", *level.expected.describe(), ", ".join(level.views)])
+def level_rows(report: FinishReport) -> list[list[str]]:
+    """What ``predict --views`` chooses among; the dearest kind of unusable photograph in losses of the prior."""
+    rows = [["--views", "cost", "clean", "shifted", "unusable", "views"]]
+    for level, insurance in zip(report.finish.levels, report.insurances, strict=True):
+        figures = [f"{level.cost:.1f}", *level.expected.describe(), f"{insurance.worst:.2f}"]
+        rows.append([str(len(level.views)), *figures, ", ".join(level.views)])
     return rows
 
 
@@ -110,7 +110,7 @@ def report_tables(report: FinishReport, effects: Effects) -> dict[str, list[list
         "Links of the chain": chain_rows(report),
         "Ways to blend": blend_rows(report),
         "Views": view_rows(report),
-        "Speed against loss": level_rows(report.finish),
+        "Speed against loss": level_rows(report),
         **({"Expected loss, and suspects": expected} if expected else {}),
         "Calibration": calibration_rows(report),
         "Unusable photographs, in losses of the prior": foreign_rows(report),

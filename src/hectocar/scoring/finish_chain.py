@@ -53,14 +53,19 @@ class FinishReport:
     blends: list[LinkRow]
     views: list[ViewRow]
     calibration: dict[str, Calibration]
-    insurance: Insurance
-    """What the floor brings where some photographs are unusable, and what each unseen kind costs with it."""
+    insurances: tuple[Insurance, ...]
+    """By level: what the floor brings where some photographs are unusable, and what each unseen kind costs with it."""
     foreign_cost_before: dict[str, float]
     """What each kind costs without the floor, in losses of the prior."""
     total: dict[str, Gain]
     """By condition: the whole chain against one network in the plain view."""
     nested: NDArray[np.float32]
     """(N, G) log probabilities by parts of the chain that were not fitted on the row."""
+
+    @property
+    def insurance(self) -> Insurance:
+        """Of the largest level."""
+        return self.insurances[-1]
 
 
 def fit_finish(
@@ -93,7 +98,7 @@ def fit_finish(
     progress.start("fitting the finish", len(counts))
     plain = table_places([0], num_models, len(views))
     choice = Choice(power=chosen.power, views=chosen.kept)
-    levels: list[Level] = []
+    fits: list[ChainFit] = []
     for count in reversed(counts):
         places = table_places(order[:count], num_models, len(views))
         part = ChainFitter(evidence.take(places), foreign.take(places), prior_G, num_models, brightness)
@@ -101,9 +106,9 @@ def fit_finish(
         fit = fit_chain(part, evidence.take(plain), foreign.take(plain), names, cost, choice)
         if count == counts[-1]:
             full, choice = fit, fit.choice
-        levels.insert(0, fit.level)
+        fits.insert(0, fit)
         progress.advance(1)
-    finish = Finish(tuple(levels), full.neighbours, brightness)
+    finish = Finish(tuple(fit.level for fit in fits), full.neighbours, brightness)
     return FinishReport(
         finish=finish,
         parts=evidence.parts,
@@ -111,7 +116,7 @@ def fit_finish(
         blends=chosen.blends,
         views=view_rows(evidence, views, costs, num_models, finish.levels[-1]),
         calibration=_calibrate(evidence, arithmetic_mean(evidence.take(plain).log_probs), full.nested_NG),
-        insurance=full.insurance,
+        insurances=tuple(fit.insurance for fit in fits),
         foreign_cost_before=full.foreign_cost_before,
         total=full.total,
         nested=full.nested_NG,
@@ -139,7 +144,7 @@ def fit_chain(
     )
     rows.append(row)
     no_floor = states[-1]
-    floors, states, row, insurance = _lay_floor(fitter, states, choice)
+    floors, states, row, insurance = _lay_floor(fitter, states)
     rows.append(row)
     nested, base = fitter.losses(states)[0], fitter.losses(start)[0]
     level = Level(
@@ -169,8 +174,6 @@ def fit_chain(
             mix_power=mixes[-1][1].power if mixes else None,
             vector=bool(vectors),
             shrinkage=vectors[-1][0] if vectors else None,
-            foreign_share=insurance.share,
-            floor=bool(floors),
             vote_models=tuple(model for model, _, _ in mixes) or None,
         ),
         insurance=insurance,
@@ -208,20 +211,14 @@ def _fit_temperature(
     return models, (), best, [row, *rows]
 
 
-def _lay_floor(
-    fitter: ChainFitter, states: list[State], choice: Choice
-) -> tuple[list[FloorPair], list[State], LinkRow, Insurance]:
-    """The floor, for the share that is decided or else chosen; it stays where it pays in the mix that it is fitted for."""
-    floor, name, before = FloorFitter(fitter), "floor, and temperature under it", fitter.losses(states)[0]
-    share, unseen_U = (choice.foreign_share, None) if choice.foreign_share else floor.choose_share(states[-1])
-    assert share is not None
-    if choice.floor is False:
-        insurance = Insurance(share, Gain(0.0, 0.0), {})
-        return [], states, fitter.describe(name, states, before, kept=False), insurance
+def _lay_floor(fitter: ChainFitter, states: list[State]) -> tuple[list[FloorPair], list[State], LinkRow, Insurance]:
+    """The floor stays where it pays in the mix that it is fitted for; each level's own, for fewer views show fewer doubts."""
+    floor, before = FloorFitter(fitter), fitter.losses(states)[0]
+    share, unseen_U = floor.choose_share(states[-1])
     floors, after = floor.lay(states, share)
-    insurance = Insurance(share, Gain(0.0, 0.0), {}) if unseen_U is None else floor.insure(after, states, share, unseen_U)
-    kept = choice.floor or pays(insurance.gain)
-    row = fitter.describe(name, after, before, kept=kept)
+    insurance = floor.insure(after, states, share, unseen_U)
+    kept = pays(insurance.gain)
+    row = fitter.describe("floor, and temperature under it", after, before, kept=kept)
     return (floors, after, row, insurance) if kept else ([], states, row, insurance)
 
 

@@ -38,7 +38,9 @@ class Insurance:
     gain: Gain
     """Of that loss: real photographs nested, each kind of unusable ones by a floor that has not seen it."""
     unseen_cost: dict[str, float]
-    """Mean cost of each kind in losses of the prior, by a floor that has not seen it; empty where it was not estimated."""
+    """Mean cost of each kind in losses of the prior, by a floor that has not seen it."""
+    worst: float
+    """The dearest of them, without a floor where it is left out."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,6 @@ class Choice:
     mix_power: float | None = None
     vector: bool | None = None
     shrinkage: float | None = None
-    foreign_share: float | None = None
-    floor: bool | None = None
     vote_models: tuple[NeighbourModel, ...] | None = None
     """One per state: they do not depend on the views."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hectocar.scoring.calibrate import Temperature
 from hectocar.scoring.finish import Answer, doubt_features, measure_closeness, safe_log
 from hectocar.scoring.finish_evidence import Evidence, Floats, Gain, Ints, State, take_rows, thin_rows
-from hectocar.scoring.finish_fit import ChainFitter, Insurance, estimate
+from hectocar.scoring.finish_fit import ChainFitter, Insurance, estimate, pays
 from hectocar.scoring.floor import Floor, fit_floor, fit_temperature_under, foreign_cost_per_row
 from hectocar.scoring.metrics import log_softmax, standard_error
 
@@ -79,7 +79,9 @@ class FloorFitter:
         foreign = estimate(np.bincount(place, weights=change_U) / np.bincount(place))
         mean = (1.0 - share) * real.mean + share * foreign.mean
         error = float(np.hypot((1.0 - share) * real.standard_error, share * foreign.standard_error))
-        return Insurance(share, Gain(mean, error), self.by_kind(unseen_U))
+        gain, unseen = Gain(mean, error), self.by_kind(unseen_U)
+        worst = max((unseen if pays(gain) else self.by_kind(self.costs(before[-1]))).values())
+        return Insurance(share, gain, unseen, worst)
 
     def costs(self, state: State) -> Floats:
         """(U,) cost of each unusable photograph as a state answers it, in nats."""
