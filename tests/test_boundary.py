@@ -18,6 +18,7 @@ import torch
 from hectocar.boundary import Terminated
 from hectocar.cli import COMMANDS, main
 from hectocar.errors import ConfigError, WriteError
+from tiny import write_photos
 
 ARGUMENTS = {
     "audit": ["D", "--out", "o"], "folds": ["D"], "train": ["D", "--out", "o"], "predict": ["M", "p.jpg", "--out", "o.csv"],
@@ -291,3 +292,25 @@ def test_a_terminated_program_is_gone_at_once_with_its_workers() -> None:
     assert process.returncode == 143
     assert said.startswith(b"hectocar: interrupted; ")
     assert b"Traceback" not in said
+
+
+def test_a_run_of_few_photographs_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With all folds trained, no further fold helps: the message blames the number of photographs, not the folds."""
+    for place, file in enumerate(write_photos(tmp_path / "data")):
+        if place % 8 >= 4 or place >= 16:
+            file.unlink()
+    for empty in (tmp_path / "data/train").iterdir():
+        if not any(empty.iterdir()):
+            empty.rmdir()
+    tiny = ["--preset", "demo", "--fold", "all", "--device", "cpu"]
+    for setting in ("network.backbone=test_efficientnet", "training.epochs=1", "training.warmup_epochs=0", "data.num_folds=2"):
+        tiny += ["--set", setting]
+    run = str(tmp_path / "run")
+    assert main(["train", str(tmp_path / "data"), *tiny, "--out", run]) == 0
+    capsys.readouterr()
+    assert main(["finish", run, "--out", str(tmp_path / "b"), "--device", "cpu"]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith(
+        f"hectocar: {run}: trained with 8 photographs; fitting needs 10 or more; give more photographs, or"
+    )
+    assert not (tmp_path / "b").exists()

@@ -1,7 +1,9 @@
 """Printing never fails and cannot act: names are shown escaped, markup is text, and a terminal's encoding is no obstacle."""
 
+import ast
 import errno
 import io
+import re
 import sys
 import unicodedata
 from pathlib import Path
@@ -71,6 +73,18 @@ def test_a_name_cannot_begin_a_line_of_its_own() -> None:
     assert visible("2 mistakes:\n  one\n  two") == "2 mistakes:\n  one\n  two"
     assert visible("x\nhectocar: all is well") == "x\\nhectocar: all is well"
     assert visible("x\n\n  y") == "x\\n\n  y"
+
+
+def test_messages_of_several_lines_indent_them() -> None:
+    """No error that is raised anywhere begins a second line at the edge: it would be shown as an escape."""
+    breaches = []
+    for file in Path(terminal.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            for part in ast.walk(node) if isinstance(node, ast.Raise) else ():
+                text = part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else ""
+                if re.search(r"\n(?!  |$)", text):
+                    breaches.append(f"{file.name}:{part.lineno}")  # type: ignore[attr-defined]
+    assert breaches == []
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp949", "utf-8", "utf-16", "shift_jis"])

@@ -1,7 +1,11 @@
 """``python -m hectocar``."""
 
+import signal
 import sys
 
 from hectocar.cli import main
 
-sys.exit(main())
+code = main()
+if code > 128:  # interrupted: a second Ctrl-C ends what is still winding up, without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+sys.exit(code)

@@ -289,15 +289,23 @@ class _Gathered:
         return np.array([parts.index(name) for name in names], dtype=np.int64)
 
 
+def _describe_too_few(run: Run, num_found: int, condition: str) -> str:
+    num_dealt = np.count_nonzero(run.folds.fold >= 0)
+    if num_dealt < 2 * NUM_OUTER_FOLDS:  # no further fold would help
+        return (
+            f"{run.folder}: trained with {num_dealt} photographs; fitting needs {2 * NUM_OUTER_FOLDS} or more; give more "
+            f"photographs, or make a bundle of it as it is: `hectocar bundle {run.folder} --out BUNDLE`"
+        )
+    return f"only {num_found} photographs ({condition}) were held out by every run; train more folds of each run first"
+
+
 def _gather(run: Run, tables: dict[str, list[ViewTable]], conditions: list[str], suspects: frozenset[str]) -> _Gathered:
     rows = {}
     for condition, runs in tables.items():
         places = [{key: row for row, key in enumerate(zip(t.image_id, t.kind, strict=True))} for t in runs]
         common = sorted(set.intersection(*(set(place) for place in places)))
         if len(common) < 2 * NUM_OUTER_FOLDS:
-            raise ArtifactError(
-                f"only {len(common)} photographs ({condition}) were held out by every run; finish more folds of each run first"
-            )
+            raise ArtifactError(_describe_too_few(run, len(common), condition))
         rows[condition] = [np.array([place[key] for key in common], dtype=np.int64) for place in places]
     manifest, folds = run.manifest, run.folds
     fold_N = folds.fold
