@@ -178,7 +178,8 @@ def test_the_floor_is_judged_by_the_loss_that_it_is_fitted_for(report: FinishRep
     assert -report.insurance.gain.mean > report.insurance.gain.standard_error
     assert {row.name: row for row in report.chain}["floor, and temperature under it"].kept
     assert "kept" in total_lines(report)[-1]
-    spared = fit(make_evidence(1, ("clean",), overconfidence=CALIBRATED), calm(foreign))
+    spared = fit(one_sided(make_evidence(1, ("clean",), overconfidence=CALIBRATED, neighbours=0.0)), calm(foreign))
+    assert spared.insurance.share == FOREIGN_SHARES[0]
     assert spared.finish.choose(None).floor is None
     assert "left out" in total_lines(spared)[-1]
 
@@ -192,19 +193,20 @@ def test_every_level_takes_over_what_was_decided(report: FinishReport) -> None:
         assert (level.floor is not None) == (-insurance.gain.mean > insurance.gain.standard_error)
 
 
-def test_the_share_is_the_smallest_that_makes_unseen_kinds_affordable(evidence: Evidence, foreign: Evidence) -> None:
+def test_the_share_is_the_smallest_that_pays_and_makes_unseen_kinds_affordable(evidence: Evidence, foreign: Evidence) -> None:
     """A kind is judged by floors that were fitted without it: the share that suffices for kinds that were seen may not do."""
     fitter = ChainFitter(evidence, foreign, PRIOR, 1, 110.0)
     states = fitter.start(evidence.log_probs[:1], foreign.log_probs[:1])
     floor = FloorFitter(fitter)
-    share, cost_U = floor.choose_share(states[-1])
-    assert np.array_equal(cost_U, floor.unseen_costs(states[-1], share))
-    affordable = {}
+    enough = {}
     for tried in FOREIGN_SHARES:
-        cost_U = floor.unseen_costs(states[-1], tried) / floor.prior_loss
-        kinds = [cost_U[foreign.part_N == place] for place in range(len(foreign.parts))]
-        affordable[tried] = all(kind.mean() + standard_error(kind) <= AFFORDABLE for kind in kinds)
-    assert share == next((tried for tried, enough in affordable.items() if enough), FOREIGN_SHARES[-1])
+        unseen_U = floor.unseen_costs(states[-1], tried)
+        kinds = [unseen_U[foreign.part_N == place] / floor.prior_loss for place in range(len(foreign.parts))]
+        affordable = all(kind.mean() + standard_error(kind) <= AFFORDABLE for kind in kinds)
+        gain = floor.insure(floor.lay(states, tried)[1], states, tried, unseen_U).gain
+        enough[tried] = affordable and -gain.mean > gain.standard_error
+    chosen = floor.choose(states)[2].share
+    assert chosen == next((tried for tried, good in enough.items() if good), FOREIGN_SHARES[-1])
 
 
 def test_the_expected_loss_is_given_without_suspects_too(evidence: Evidence, foreign: Evidence, report: FinishReport) -> None:

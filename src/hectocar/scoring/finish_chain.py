@@ -213,10 +213,8 @@ def _fit_temperature(
 
 def _lay_floor(fitter: ChainFitter, states: list[State]) -> tuple[list[FloorPair], list[State], LinkRow, Insurance]:
     """The floor stays where it pays in the mix that it is fitted for; each level's own, for fewer views show fewer doubts."""
-    floor, before = FloorFitter(fitter), fitter.losses(states)[0]
-    share, unseen_U = floor.choose_share(states[-1])
-    floors, after = floor.lay(states, share)
-    insurance = floor.insure(after, states, share, unseen_U)
+    before = fitter.losses(states)[0]
+    floors, after, insurance = FloorFitter(fitter).choose(states)
     kept = pays(insurance.gain)
     row = fitter.describe("floor, and temperature under it", after, before, kept=kept)
     return (floors, after, row, insurance) if kept else ([], states, row, insurance)

@@ -1,8 +1,8 @@
 """The last link of the chain: floor and temperature, fitted for a share of unusable photographs among the real ones.
 
 No labelled set tells that share, nor what will be unusable tomorrow. So each kind of unusable photograph is judged by a floor
-that has not seen it, and the smallest share is taken that makes every unseen kind affordable. The floor is an insurance: it
-stays by the same rule as every link, on the loss that it is fitted for, (1 - share) real + share unusable.
+that has not seen it. The floor is an insurance: it stays by the same rule as every link, on the loss that it is fitted for,
+(1 - share) real + share unusable. The smallest share is taken at which it stays and every unseen kind is affordable.
 Shapes: N rows (a photograph under a condition), U unusable rows, G trained classes, P photographs.
 """
 
@@ -19,7 +19,7 @@ from hectocar.scoring.floor import Floor, fit_floor, fit_temperature_under, fore
 from hectocar.scoring.metrics import log_softmax, standard_error
 
 FOREIGN_SHARES = (0.003, 0.01, 0.03, 0.1)
-"""Shares of unusable photographs that the floor is fitted for: the smallest that keeps each kind affordable is taken."""
+"""Shares of unusable photographs that a floor may be fitted for."""
 AFFORDABLE = 1.5
 """Cost of an unseen kind, in losses of the prior, that it may reach with its standard error."""
 FLOOR_ROUNDS = 2
@@ -51,14 +51,23 @@ class FloorFitter:
         log_probs = temperature.apply(table, self._doubts(table, side))
         return floor.apply(np.exp(log_probs), self._doubts(log_probs, side), self.prior_G)
 
-    def choose_share(self, state: State) -> tuple[float, Floats]:
-        """The share, and (U,) what each unusable photograph costs then, in nats, by a floor that has not seen its kind."""
-        for share in FOREIGN_SHARES:
-            cost_U = self.unseen_costs(state, share)
-            kinds = [cost_U[self.foreign.part_N == place] / self.prior_loss for place in range(len(self.foreign.parts))]
-            if all(cost.mean() + standard_error(cost) <= AFFORDABLE for cost in kinds):
+    def choose(self, states: list[State]) -> tuple[list[FloorPair], list[State], Insurance]:
+        """The floor of the smallest share that makes every unseen kind affordable and pays; else the last one tried.
+
+        Where every kind is affordable without a floor, a larger share would insure against nothing.
+        """
+        for share in FOREIGN_SHARES[: 1 if self.affordable(self.costs(states[-1])) else None]:
+            unseen_U = self.unseen_costs(states[-1], share)
+            pairs, after = self.lay(states, share)
+            insurance = self.insure(after, states, share, unseen_U)
+            if self.affordable(unseen_U) and pays(insurance.gain):
                 break
-        return share, cost_U
+        return pairs, after, insurance
+
+    def affordable(self, cost_U: Floats) -> bool:
+        """Whether each kind stays within the bar, its standard error included."""
+        kinds = [cost_U[self.foreign.part_N == place] / self.prior_loss for place in range(len(self.foreign.parts))]
+        return all(cost.mean() + standard_error(cost) <= AFFORDABLE for cost in kinds)
 
     def unseen_costs(self, state: State, share: float) -> Floats:
         """(U,) cost of each unusable photograph, in nats."""
