@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from folders import NFC, NFD, make_data, write_photo
-from hectocar.artifacts import write_json
-from hectocar.codec import encode
+from hectocar.artifacts import hash_file, write_json
+from hectocar.codec import encode, write_sealed
 from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError, HectocarError
 from hectocar.photos.decisions import (
@@ -19,6 +19,7 @@ from hectocar.photos.decisions import (
     KEEP,
     KINDS,
     RELABEL,
+    AuditFacts,
     Decision,
     digest_photos,
     find_shift,
@@ -38,9 +39,12 @@ def write_audit(folder: Path, data: Path, decisions: list[Decision], shift: Phot
     """The part of an audit's folder that training reads."""
     manifest, _ = scan_photos(data, DataConfig())
     write_decisions(folder / "decisions.csv", decisions)
-    write_json(folder / "audit.json", {"photos_digest": digest_photos(manifest.image_id, manifest.sha1)})
+    shift_sha256 = ""
     if shift:
         write_json(folder / "shift.json", encode(shift))
+        shift_sha256 = hash_file(folder / "shift.json")
+    digest = digest_photos(manifest.image_id, manifest.sha1)
+    write_sealed(folder / "audit.json", AuditFacts("now", {}, "data", 1, 0, digest, "", shift_sha256, {}, None, ()))
     return folder
 
 
@@ -179,7 +183,7 @@ def test_a_folder_that_is_no_audit_is_refused(tmp_path: Path) -> None:
         read_audit(tmp_path)
     write_decisions(tmp_path / "decisions.csv", [])
     (tmp_path / "audit.json").write_text("[]")
-    with pytest.raises(ArtifactError, match="damaged"):
+    with pytest.raises(ArtifactError, match=r"audit\.json: the content is \[\]; expected a mapping with made"):
         read_audit(tmp_path)
 
 

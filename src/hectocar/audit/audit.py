@@ -21,7 +21,7 @@ from hectocar.audit.page import write_page
 from hectocar.audit.report import AuditReport
 from hectocar.audit.suspect_findings import judge_labels, judge_views
 from hectocar.audit.view_suspects import MIN_SAMPLES
-from hectocar.codec import encode
+from hectocar.codec import encode, write_sealed
 from hectocar.config import DataConfig
 from hectocar.errors import DataError
 from hectocar.outputs import MARK, Mark, check_unedited, claim_folder, publish_folder
@@ -30,6 +30,7 @@ from hectocar.photos.decisions import (
     AUDIT_FILE,
     DECISIONS_FILE,
     SHIFT_FILE,
+    AuditFacts,
     digest_photos,
     write_decisions,
 )
@@ -205,19 +206,20 @@ def _fill_audit(report: AuditReport, folder: Path, progress: Progress) -> None:
     progress.note("drawing the page")
     write_page(report, folder / "audit.html")
     train = [k for k, name in enumerate(report.class_name) if name]
-    facts = {
-        "made": utc_now(),
-        "environment": describe_environment(),
-        "data": report.data_folder.name,
-        "num_train": report.num_train,
-        "num_test": len(report.scan) - report.num_train,
-        "photos_digest": digest_photos([report.scan.image_id[k] for k in train], [report.scan.rows[k].sha1 for k in train]),
-        "decisions_sha256": hash_file(folder / DECISIONS_FILE),
-        "unavailable": report.unavailable,
-        "num_label_errors": report.num_label_errors,
-        "notes": list(report.notes),
-    }
-    write_json(folder / AUDIT_FILE, facts)
+    facts = AuditFacts(
+        made=utc_now(),
+        environment=describe_environment(),
+        data=report.data_folder.name,
+        num_train=report.num_train,
+        num_test=len(report.scan) - report.num_train,
+        photos_digest=digest_photos([report.scan.image_id[k] for k in train], [report.scan.rows[k].sha1 for k in train]),
+        decisions_sha256=hash_file(folder / DECISIONS_FILE),
+        shift_sha256=hash_file(folder / SHIFT_FILE) if (folder / SHIFT_FILE).is_file() else "",
+        unavailable=report.unavailable,
+        num_label_errors=report.num_label_errors,
+        notes=report.notes,
+    )
+    write_sealed(folder / AUDIT_FILE, facts)
 
 
 def save_measurements(report: AuditReport, path: Path) -> None:

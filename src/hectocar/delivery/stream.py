@@ -96,12 +96,19 @@ def _open_folder(folder: Path, digest: str) -> None:
     if folder.is_dir() and list_content(folder):
         if not (folder / _MARKER).is_file():
             raise ArtifactError(foreign)
-        if read_json(folder / _MARKER) == {"made_of": digest}:
+        if _is_made_of(folder / _MARKER, digest):
             return
         remove_parts(folder)
         if folder.is_dir() and list_content(folder):
             raise ArtifactError(foreign)
     make_folder(folder, lambda temporary: write_json(temporary / _MARKER, {"made_of": digest}))
+
+
+def _is_made_of(marker: Path, digest: str) -> bool:
+    try:
+        return bool(read_json(marker) == {"made_of": digest})
+    except ArtifactError:  # damaged: the parts are made again
+        return False
 
 
 def _describe(classifier: Classifier, files: tuple[Path, ...]) -> list[object]:

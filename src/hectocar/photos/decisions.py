@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.artifacts import read_json, replace_file
-from hectocar.codec import decode
+from hectocar.artifacts import hash_file, read_json, replace_file
+from hectocar.codec import decode, read_sealed
 from hectocar.config import DataConfig
 from hectocar.errors import ArtifactError, DataError
 from hectocar.photos.shift import PhotoShift
@@ -65,6 +65,30 @@ class Verdicts:
     """image_id -> class name."""
     groups: dict[str, str] = field(default_factory=dict)
     """image_id -> name of the group that it may not leave."""
+
+
+@dataclass(frozen=True)
+class AuditFacts:
+    """What stands in audit.json."""
+
+    made: str
+    environment: dict[str, str]
+    data: str
+    num_train: int
+    num_test: int
+    photos_digest: str
+    """See ``digest_photos``."""
+    decisions_sha256: str
+    """Of decisions.csv as it was written; a person may have edited it since."""
+    shift_sha256: str
+    """Of shift.json; empty where there is none."""
+    unavailable: dict[str, str]
+    num_label_errors: int | None
+    notes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if min(self.num_train, self.num_test, self.num_label_errors or 0) < 0:
+            raise ValueError("a number of photographs is below 0; allowed: 0 or more")
 
 
 @dataclass(frozen=True)
@@ -134,12 +158,14 @@ def read_audit(folder: Path) -> AuditInputs:
     """
     if not (folder / AUDIT_FILE).is_file() or not (folder / DECISIONS_FILE).is_file():
         raise ArtifactError(f"{folder}: not an audit (no {AUDIT_FILE} or {DECISIONS_FILE}); `hectocar audit DATA --out DIR`")
-    facts = read_json(folder / AUDIT_FILE)
-    digest = facts.get("photos_digest") if isinstance(facts, dict) else None
-    if not isinstance(digest, str):
-        raise ArtifactError(f"{folder / AUDIT_FILE}: damaged or of another version; make the audit again")
-    shift = read_shift(folder / SHIFT_FILE) if (folder / SHIFT_FILE).is_file() else None
-    return AuditInputs(folder, read_decisions(folder / DECISIONS_FILE), digest, shift)
+    facts = read_sealed(AuditFacts, folder / AUDIT_FILE, "make the audit again; keep a copy of an edited decisions.csv")
+    shift = read_shift(folder / SHIFT_FILE) if (folder / SHIFT_FILE).exists() or facts.shift_sha256 else None
+    if shift is not None and hash_file(folder / SHIFT_FILE) != facts.shift_sha256:
+        raise ArtifactError(
+            f"{folder / SHIFT_FILE}: not the shift that the audit fitted (sha256 differs); make the audit again, or name a "
+            "shift of your own by data.shift"
+        )
+    return AuditInputs(folder, read_decisions(folder / DECISIONS_FILE), facts.photos_digest, shift)
 
 
 def read_shift(path: Path) -> PhotoShift:

@@ -11,6 +11,7 @@ import math
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,8 @@ def read_cache(file: Path | None) -> Known:
         if not table.schema.equals(_SCHEMA) or any(column.null_count for column in table.columns):
             return {}
         columns = [table.column(name).to_pylist() for name in _SCHEMA.names]
+        if table.schema.metadata.get(b"digest") != _digest(columns):
+            return {}
         known: Known = {
             path: ((file_bytes, mtime_ns), Measurement(**dict(zip(_FIELDS, values, strict=True))))
             for path, file_bytes, mtime_ns, *values in zip(*columns, strict=True)
@@ -99,10 +102,20 @@ def write_cache(file: Path, root: Path, known: Known, found: Known) -> None:
     }
     columns |= {name: [getattr(row, name) for _, row in entries.values()] for name in _FIELDS}
     try:
-        table = pa.table(columns, schema=_SCHEMA.with_metadata({"version": CACHE_VERSION}))
+        digest = _digest([columns[name] for name in _SCHEMA.names])
+        table = pa.table(columns, schema=_SCHEMA.with_metadata({"version": CACHE_VERSION, "digest": digest}))
         replace_file(file, lambda target: pq.write_table(table, target, compression="zstd", write_page_checksum=True))
     except (WriteError, OSError, ValueError, OverflowError, pa.ArrowException):
         return  # a full or read-only cache folder, a name that is not UTF-8: the next scan takes its time again
+
+
+def _digest(columns: Sequence[Sequence[Any]]) -> bytes:
+    """Of all values, so that one that was changed to another possible one is found out."""
+    digest = hashlib.sha256()
+    for values in columns:
+        is_bytes = bool(values) and isinstance(values[0], bytes)
+        digest.update(b"".join(values) if is_bytes else repr(list(values)).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest().encode()
 
 
 def _is_possible(row: Measurement) -> bool:
