@@ -38,9 +38,10 @@ def scene(width: int, height: int, mode: str = "RGB") -> Image.Image:
     return image.convert(mode) if mode != "RGB" else image
 
 
-def deep_png(width: int, height: int, channels: int, colour_type: int) -> bytes:
-    """A PNG of 16 bits a channel, which Pillow writes in grey only, row by row."""
-    ramp = np.linspace(0, 65535, width * channels).astype(">u2").tobytes()
+def deep_png(width: int, height: int, channels: int, colour_type: int, most: int = 65535) -> bytes:
+    """A PNG of 16 bits a channel, which Pillow writes in grey only, row by row: stripes up to a value."""
+    stripes = np.linspace(0, most, 64).astype(">u2").repeat(-(-width // 64))[:width]
+    ramp = stripes.repeat(channels).tobytes()
     packer = zlib.compressobj(1)
     body = b"".join(packer.compress(b"\0" + ramp) for _ in range(height)) + packer.flush()
     header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
@@ -62,7 +63,7 @@ def palette_png(width: int, height: int) -> bytes:
 
 
 def deep_tiff(width: int, height: int, dtype: str, compression: str, rows: int) -> bytes:
-    column = np.linspace(0, 1, width) * (1.0 if dtype == "float32" else 65535)
+    column = np.linspace(0, 1.0 if dtype == "float32" else 65535, 64).repeat(-(-width // 64))[:width]
     image = Image.fromarray(np.broadcast_to(column.astype(dtype), (height, width)))
     return encode(image, "TIFF", compression=compression, tiffinfo={278: rows})
 
@@ -87,6 +88,7 @@ KINDS: dict[str, Builder] = {
     "png-palette-transparent": palette_png,
     "png-16-grey": lambda w, h: deep_png(w, h, 1, 0),
     "png-16-rgb": lambda w, h: deep_png(w, h, 3, 2),
+    "png-12-of-16-rgb": lambda w, h: deep_png(w, h, 3, 2, 4095),
     "png-16-rgba": lambda w, h: deep_png(w, h, 4, 6),
     "png-16-la": lambda w, h: deep_png(w, h, 2, 4),
     "gif": lambda w, h: encode(scene(w, h, "L"), "GIF"),
