@@ -11,11 +11,12 @@ from pathlib import Path
 # Before NumPy and torch are imported: one thread, so that sums do not depend on the number of cores.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 # A person's terminal, clock, language and network decide nothing.
-os.environ.update(COLUMNS="80", TERM="dumb", TZ="UTC", LC_ALL="C.UTF-8", MPLBACKEND="agg", HF_HUB_OFFLINE="1")
+os.environ.update(COLUMNS="80", TERM="dumb", TZ="UTC", LC_ALL="C.UTF-8", HF_HUB_OFFLINE="1")
 os.environ.pop("NO_COLOR", None)
 os.environ.pop("FORCE_COLOR", None)
 os.environ.pop("CI", None)
 os.environ.pop("CXX", None)
+os.environ.pop("MPLBACKEND", None)  # the notebook's kernel chooses its own
 # A test that is about the scan's cache gives it a folder of its own; no test reads or fills the user's.
 os.environ["HECTOCAR_CACHE"] = "off"
 
