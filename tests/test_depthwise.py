@@ -2,13 +2,15 @@
 
 import copy
 import io
+import subprocess
+import sys
 
 import pytest
 import timm
 import torch
 from torch import Tensor, nn
 
-from hectocar.network.depthwise import StridedDepthwiseConv2d, is_replaceable, speed_up_depthwise
+from hectocar.network.depthwise import StridedDepthwiseConv2d, breaks_channels_last, is_replaceable, speed_up_depthwise
 
 CHANNELS = 3
 
@@ -140,3 +142,37 @@ def test_a_backbone_keeps_its_names_and_values() -> None:
         output.sum().backward()
     grads = [[parameter.grad for parameter in network.parameters()] for network in (fast, twin)]
     assert all(ours is not None and torch.equal(ours, theirs) for ours, theirs in zip(*grads, strict=True))
+
+
+TRAIN = """
+import sys
+sys.path[:0] = sys.argv[2:]
+import torch
+from hectocar.config import NetworkConfig
+from hectocar.network.carnet import CarNet
+network = CarNet(NetworkConfig(backbone=sys.argv[1], weights="none", drop_path_max=0.0), 3).train()
+images = torch.rand(4, 3, 96, 96).to(memory_format=torch.channels_last)
+labels, shares = torch.zeros(4, 1, dtype=torch.int64), torch.ones(4, 1)
+for _ in range(4):
+    network.compute_loss(images, labels, shares, margin_rad=0.1, label_smoothing=0.0).backward()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["mobileone_s0", "fastvit_t8"])
+def test_backbones_that_corrupted_memory_train(backbone: str) -> None:
+    """oneDNN's backward pass of these in channels-last order ended the process; a training goes through."""
+    subprocess.run([sys.executable, "-c", TRAIN, backbone, *sys.path], check=True, timeout=600)
+
+
+def test_one_pixel_depthwise_convolutions_are_known_by_their_shape() -> None:
+    """They alone ask for plain order: 1 x 1, an input channel for each group, whatever the number of outputs."""
+    assert breaks_channels_last(nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1, groups=4)))
+    assert breaks_channels_last(nn.Conv2d(4, 8, 1, 2, groups=4))
+    for other in (
+        nn.Conv2d(4, 4, 3, padding=1, groups=4),
+        nn.Conv2d(4, 8, 1),
+        nn.Conv2d(4, 4, 1, groups=2),
+        nn.Conv2d(1, 8, 1),
+    ):
+        assert not breaks_channels_last(other)

@@ -18,7 +18,7 @@ from hectocar.config import Config, NetworkConfig
 from hectocar.errors import ConfigError
 from hectocar.network.arcface import SoftmaxHead, SubcenterArcFace
 from hectocar.network.backbone import create_backbone
-from hectocar.network.depthwise import speed_up_depthwise
+from hectocar.network.depthwise import breaks_channels_last, speed_up_depthwise
 from hectocar.network.gem import GeM
 
 
@@ -52,7 +52,8 @@ class CarNet(nn.Module):
             if config.head == "arcface"
             else SoftmaxHead(self.embed_dim, num_classes)
         )
-        if config.channels_last:
+        self.plain_order = breaks_channels_last(self.backbone)
+        if config.channels_last and not self.plain_order:
             self.to(memory_format=torch.channels_last)
 
     def _pixel_statistics(self) -> PixelStatistics:
@@ -114,6 +115,8 @@ class CarNet(nn.Module):
 
     def embed(self, images_BCHW: Tensor) -> Tensor:
         """Pooled features (B, D), float32, before the neck."""
+        if self.plain_order and images_BCHW.device.type == "cpu":
+            images_BCHW = images_BCHW.contiguous()
         if self.stage_norms is None:
             pooled_BD: Tensor = self.pool(self._last_map(self.backbone.forward_features(images_BCHW)))
             # Models that were pretrained on an average of tokens have their final norm behind it.

@@ -81,3 +81,15 @@ def speed_up_depthwise(network: nn.Module) -> int:
             module.__class__ = StridedDepthwiseConv2d
             count += 1
     return count
+
+
+def breaks_channels_last(network: nn.Module) -> bool:
+    """Whether training in channels-last order on a CPU would corrupt memory: MobileOne, FastViT and their like.
+
+    Networks with depthwise convolutions of one pixel end in "free(): invalid pointer" or "corrupted double-linked list" in
+    the backward pass of oneDNN (torch 2.11 to 2.15); in plain order they train well.
+    """
+    return any(
+        isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == module.in_channels > 1
+        for module in network.modules()
+    )
