@@ -122,7 +122,7 @@ def make_cases(base: Path) -> dict[str, Case]:
     data, run = base / "data", base / "run"
     with (data / "test.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    many = [f"{n},{(data / rows[n % len(rows)]['img_path']).resolve()}" for n in range(NUM_PREDICTED)]
+    many = [f"{n},{Path('data') / rows[n % len(rows)]['img_path']}" for n in range(NUM_PREDICTED)]
     (base / "many.csv").write_text("ID,img_path\n" + "\n".join(many) + "\n")
     plan = {
         "title": "kills", "preset": "demo", "seeds": [1, 2], "variants": {"base": {}, "plain": {"network": {"neck": "none"}}}

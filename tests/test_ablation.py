@@ -2,6 +2,11 @@
 
 import dataclasses
 import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from hectocar.config_reader import read_config
 from hectocar.errors import ConfigError
 from hectocar.lab.ablation import AblationPlan, AblationResult, list_plans, read_plan, run_ablation
 from hectocar.lab.ablation_report import ablation_rows, estimate_mean, judge, save_ablation, summarize_ablation
+from hectocar.locks import hold_lock
 from hectocar.network.carnet import CarNet
 from hectocar.progress import NoProgress
 from hectocar.training.memory import choose_chunks
@@ -190,3 +196,48 @@ def test_intervals_are_students() -> None:
     assert estimate.half_width == pytest.approx(4.30265 / 3**0.5, rel=1e-5)
     assert np.isnan(estimate_mean([1.0]).half_width)
     assert judge(estimate_mean([1.0])) == ""
+
+
+def list_descendants(pid: int) -> set[int]:
+    """Processes below one, by /proc."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:  # it has just ended
+            continue
+    found, new = set(), {pid}
+    while new:
+        found |= new
+        new = {child for child, parent in parents.items() if parent in new} - found
+    return found - {pid}
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.1)
+    return condition()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are counted in /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_trainings_end_with_the_one_that_started_them(number: int, tmp_path: Path) -> None:
+    """A signal to the parent alone: no worker goes on, none holds the terminal, and the same command can be called again."""
+    write_photos(tmp_path / "data")
+    plan = write_plan(tmp_path, PLAN.replace("epochs: 2", "epochs: 3000"))
+    words = ["ablate", plan, str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--jobs", "2", "--device", "cpu"]
+    process = subprocess.Popen([sys.executable, "-m", "hectocar", *words], stderr=subprocess.PIPE, start_new_session=True)
+    try:
+        assert wait_until(lambda: len(list(tmp_path.rglob("last.safetensors"))) == 2, 240)
+        workers = list_descendants(process.pid)
+        assert len(workers) >= 2
+        process.send_signal(number)
+        assert process.wait(60) == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[signal.Signals(number)]
+        assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), 30)
+    finally:
+        process.kill()
+        process.communicate()
+    with hold_lock(tmp_path / "out"):
+        pass

@@ -104,12 +104,12 @@ def _make_parents(folder: Path) -> list[Path]:
 def _take(path: Path, output: Path, own: bytes) -> int:
     """The descriptor of the lock file, which is locked and says who has it."""
     while True:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
         try:
-            descriptor, created = os.open(path, flags | os.O_EXCL, 0o666), True
+            descriptor, created = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666), True
         except FileExistsError:
             try:
-                descriptor, created = os.open(path, flags, 0o666), False
+                descriptor, created = os.open(path, flags), False
             except FileNotFoundError:  # let go in between
                 continue
         try:

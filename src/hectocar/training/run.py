@@ -4,6 +4,7 @@ RUN/config.json, classes.json, manifest.parquet, folds.parquet, provenance.json,
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def _list_inputs(config: Config) -> list[Path]:
 
 def is_half_run(folder: Path) -> bool:
     """Whether a folder holds nothing but what an earlier version wrote before it was killed: it begins with the manifest."""
-    if folder.is_symlink() or not folder.is_dir():
+    if os.path.islink(folder) or not os.path.isdir(folder):  # noqa: PTH112, PTH114 - False for a name that cannot be
         return False
     names = list_content(folder)
     return "manifest.parquet" in names and set(names) <= set(_START_FILES) and all(_is_start_file(folder / n) for n in names)
@@ -154,7 +155,7 @@ def check_same_outcome(run: Run, config: Config, what: str) -> None:
     changes = list(_differences(outcome_tree(run.config, run.sources), now, ""))
     if changes:
         lines = "\n".join(f"  {line}" for line in changes)
-        raise ConfigError(f"{what}:\n{lines}\n  Give the same options as then, or start a new run with another --out")
+        raise ConfigError(f"{what}:\n{lines}\nGive the same options as then, or start a new run with another --out")
 
 
 def train_folds(
