@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before NumPy and torch are imported: one thread, so that sums do not depend on the number of cores.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
@@ -25,6 +26,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis.internal.conjecture import providers
+
+if TYPE_CHECKING:
+    from project import Project
 
 torch.set_num_threads(1)
 
@@ -61,3 +65,12 @@ def shared() -> Path:
     if not (SHARED / "data" / "cars196" / "train").is_dir():
         pytest.skip(f"real data absent: {SHARED / 'data' / 'cars196'} does not exist")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> "Project":
+    """A project with all that commands read back; tests that change it take a copy."""
+    from project import make_project  # with torch and all commands: not for every test
+
+    with pytest.MonkeyPatch.context() as patch:
+        return make_project(tmp_path_factory.mktemp("project"), patch)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mutants import mutate
-from project import Project, call, call_well, make_project
+from project import Project, call, call_well
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,6 @@ def list_readers(project: Project, cache: Path) -> dict[str, tuple[Reader, list[
         "ablate": (ablate, [seed / name for name in ("fold0/result.json", "config.json", "manifest.parquet")]),
         "finish": (finish, [*start, *sorted((run / "oof").iterdir()), fold / "best.safetensors"]),
     }
-
-
-@pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    with pytest.MonkeyPatch.context() as patch:
-        return make_project(tmp_path_factory.mktemp("project"), patch)
 
 
 @pytest.fixture
