@@ -52,17 +52,21 @@ class FloorFitter:
         return floor.apply(np.exp(log_probs), self._doubts(log_probs, side), self.prior_G)
 
     def choose(self, states: list[State]) -> tuple[list[FloorPair], list[State], Insurance]:
-        """The floor of the smallest share that makes every unseen kind affordable and pays; else the last one tried.
+        """The floor of the smallest share that pays and makes every unseen kind affordable; else of the largest that pays.
 
         Where every kind is affordable without a floor, a larger share would insure against nothing.
         """
+        chosen: tuple[list[FloorPair], list[State], Insurance] | None = None
         for share in FOREIGN_SHARES[: 1 if self.affordable(self.costs(states[-1])) else None]:
             unseen_U = self.unseen_costs(states[-1], share)
             pairs, after = self.lay(states, share)
             insurance = self.insure(after, states, share, unseen_U)
-            if self.affordable(unseen_U) and pays(insurance.gain):
+            if chosen is None or pays(insurance.gain):
+                chosen = pairs, after, insurance
+            if pays(insurance.gain) and self.affordable(unseen_U):
                 break
-        return pairs, after, insurance
+        assert chosen is not None
+        return chosen
 
     def affordable(self, cost_U: Floats) -> bool:
         """Whether each kind stays within the bar, its standard error included."""
