@@ -91,6 +91,11 @@ def test_a_full_disk_names_what_it_needs(error: Exception, tmp_path: Path) -> No
         replace_file(tmp_path / "thing", write, num_bytes=2_500_000)
     with pytest.raises(WriteError, match=r"no room left on its disk \(it needs 4 bytes or more"):
         make_folder(tmp_path / "bundle", lambda folder: write(folder / "x"))
+    with pytest.raises(WriteError) as caught:
+        make_folder(tmp_path / "bundle", lambda folder: replace_file(folder / "x", write))
+    assert str(caught.value).startswith(f"{tmp_path / 'bundle' / 'x'} cannot be written: no room left"), (
+        "not the temporary name"
+    )
     assert names_in(tmp_path) == []
 
 
