@@ -150,7 +150,7 @@ def explaining(path: Path, temporary: Path | None = None, num_bytes: int = 0) ->
     try:
         yield
     except WriteError as error:  # of a file in the temporary folder: the user knows the other name
-        raise WriteError(str(error).replace(str(temporary), str(path))) from error.__cause__
+        raise WriteError(str(error).replace(str(temporary or path), str(path))) from error.__cause__
     except Exception as error:
         cause = _find_cause(error)
         if cause is None or (cause.errno not in _NO_ROOM and not _is_about(cause, path, temporary)):
