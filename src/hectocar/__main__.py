@@ -1,11 +1,18 @@
-"""``python -m hectocar``."""
+"""The program: ``hectocar``, or ``python -m hectocar``."""
 
 import signal
 import sys
 
 from hectocar.cli import main
 
-code = main()
-if code > 128:  # interrupted: a second Ctrl-C ends what is still winding up, without a word
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-sys.exit(code)
+
+def run() -> None:
+    """Runs the command line and ends the process with its exit code."""
+    code = main()
+    if code > 128:  # interrupted: a second Ctrl-C ends what is still winding up, without a word
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    run()
