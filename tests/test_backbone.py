@@ -193,3 +193,13 @@ def test_the_audit_looks_at_the_nearest_size_that_its_backbone_takes(tmp_path: P
         embedder = build_embedder(run=None, weights=weights, backbone=NAME, device=CPU, max_megapixels=90.0)
         assert embedder is not None
         assert embedder.size_px == got
+
+
+def test_a_backbone_that_ends_in_its_class_token_is_pooled_over_that() -> None:
+    """pit gives its class token alone, and takes its own size only; the message names it."""
+    network = CarNet(NetworkConfig(backbone="pit_ti_224", weights="none", drop_path_max=0.0, pool="avg"), 3).eval()
+    images = torch.rand(2, 3, 224, 224)
+    with torch.no_grad():
+        assert torch.equal(network.embed(images), network.backbone.forward_features(images)[:, 0])
+    with pytest.raises(ConfigError, match=r"cannot take 100 px .*sizes that it takes: 224"):
+        network.check_sizes([224, 100])

@@ -57,7 +57,8 @@ def test_a_family_takes_its_own_weights_and_learns_or_is_refused(name: str, tmp_
     images_BCHW = torch.rand(2, 3, size_px, size_px)
     with torch.no_grad():
         features = whole.forward_features(images_BCHW)
-        torch.testing.assert_close(network.backbone.forward_features(images_BCHW), features, rtol=1e-3, atol=1e-4)
+        scale = float(features.abs().max())  # random weights without a norm grow beyond all bounds
+        torch.testing.assert_close(network.backbone.forward_features(images_BCHW), features, rtol=1e-3, atol=1e-3 * scale)
         if getattr(whole, "global_pool", "") == "avg" and hasattr(whole, "fc_norm"):
             pre_logits = whole.forward_head(features, pre_logits=True)
             torch.testing.assert_close(network.embed(images_BCHW), pre_logits, rtol=1e-3, atol=1e-4)

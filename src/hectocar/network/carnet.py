@@ -78,7 +78,7 @@ class CarNet(nn.Module):
         black_BCHW = torch.zeros(1, 3, *self._own_size())
         try:
             maps = self._last_two(black_BCHW) if stages == 2 else [self._last_map(self.backbone.forward_features(black_BCHW))]
-            if len(maps) != stages or any(stage.ndim != 4 for stage in maps):
+            if len(maps) != stages or any(stage.ndim != 4 or stage.numel() == 0 for stage in maps):
                 raise ValueError(f"{[tuple(stage.shape) for stage in maps]}")
         except ConfigError:
             raise
@@ -103,8 +103,10 @@ class CarNet(nn.Module):
             )
         if features.ndim == 3:
             has_class_token = getattr(self.backbone, "cls_token", None) is not None
-            tokens_BNC = features[:, getattr(self.backbone, "num_prefix_tokens", int(has_class_token)) :]
-            return tokens_BNC.transpose(1, 2).unsqueeze(-1)
+            num_prefix = int(getattr(self.backbone, "num_prefix_tokens", has_class_token))
+            if features.shape[1] > num_prefix:  # a few end in their class token alone
+                features = features[:, num_prefix:]
+            return features.transpose(1, 2).unsqueeze(-1)
         if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
             return features.permute(0, 3, 1, 2)
         return features
