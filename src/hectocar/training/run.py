@@ -155,7 +155,7 @@ def check_same_outcome(run: Run, config: Config, what: str) -> None:
     changes = list(_differences(outcome_tree(run.config, run.sources), now, ""))
     if changes:
         lines = "\n".join(f"  {line}" for line in changes)
-        raise ConfigError(f"{what}:\n{lines}\nGive the same options as then, or start a new run with another --out")
+        raise ConfigError(f"{what}:\n{lines}\n  Give the same options as then, or start a new run with another --out")
 
 
 def train_folds(
