@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -164,3 +166,18 @@ def test_any_text_survives(tmp_path: Path) -> None:
     log = EventLog(tmp_path / "events.jsonl")
     log.write("note", text="a\nb\u2028c\x85d")
     assert [event["text"] for event in log.read()] == ["a\nb\u2028c\x85d"]
+
+
+def test_arrays_that_find_no_room_leave_nothing_for_the_collector(tmp_path: Path) -> None:
+    """An error while arrays are written leaves no view of a dead buffer: collecting it crashed Python 3.12."""
+    code = (
+        "import gc, resource\nfrom pathlib import Path\nimport numpy as np\n"
+        "from hectocar.artifacts import save_arrays\nfrom hectocar.errors import WriteError\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
+        "try: save_arrays(Path('a.npz'), table=np.zeros(1000))\n"
+        "except WriteError as error: kept = error; kept.cycle = kept\n"
+        "del kept; gc.collect(); print('collected')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "collected\n", "")
+    assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,6 @@
 """Files that a step leaves behind, as data: arrays, JSON, events, digests, and a record of what made them."""
 
 import hashlib
-import io
 import json
 import math
 import os
@@ -28,9 +27,14 @@ MAX_LOG_BYTES = 512 * 2**20
 def save_arrays(path: Path, **arrays: ArrayLike) -> None:
     """Writes named arrays and their digest into one npz file, atomically."""
     stored = {name: np.asarray(array) for name, array in arrays.items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, **stored, sha256=np.array(_digest_arrays(stored)))  # type: ignore[arg-type]
-    replace_file(path, lambda target: target.write_bytes(buffer.getbuffer()), num_bytes=buffer.getbuffer().nbytes)
+    stored["sha256"] = np.array(_digest_arrays(stored))
+
+    def write(target: Path) -> None:
+        # Into the file: a view of a buffer that an error leaves in a cycle crashes the collector of Python 3.12.
+        with target.open("wb") as file:
+            np.savez(file, **stored)  # type: ignore[arg-type]
+
+    replace_file(path, write, num_bytes=sum(array.nbytes for array in stored.values()))
 
 
 def load_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
