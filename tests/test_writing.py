@@ -271,9 +271,9 @@ def test_a_temporary_name_is_never_a_link(tmp_path: Path, monkeypatch: pytest.Mo
 def test_arrays_know_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is known to be written is in the message, not what happened to fit."""
 
-    def refuse(path: Path, data: object) -> None:
+    def refuse(file: object, **arrays: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(np, "savez", refuse)
     with pytest.raises(WriteError, match=r"it needs 800\.\d kB or more"):
         save_arrays(tmp_path / "part.npz", probs=np.zeros(100_000))
