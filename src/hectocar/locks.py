@@ -145,10 +145,12 @@ def _lock(descriptor: int, path: Path, created: bool) -> bool:
 def _take_over(path: Path) -> bool:
     """Takes away the lock of a dead process; the caller then finds no file, and begins again with its own."""
     holder = _read_holder(path)
-    with suppress(OSError):
+    try:
         age = time.time() - path.stat().st_mtime
-        if not (holder.process.is_dead() if holder else age > _UNSIGNED_SECONDS):
-            return False
+    except FileNotFoundError:  # let go in between: what stands there next is somebody's
+        return True
+    if not (holder.process.is_dead() if holder else age > _UNSIGNED_SECONDS):
+        return False
     aside = path.with_name(f"{path.name}.{this_process().token()}-0.part")
     with suppress(OSError):
         path.rename(aside)  # of several that try, one succeeds
