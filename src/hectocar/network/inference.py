@@ -50,7 +50,7 @@ def choose_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
         (torch.ones(1, device=device) + 1).item()  # asks it for arithmetic, not for memory alone
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # the last is what a device without kernels raises
         reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise ConfigError(f"--device is {name!r}, which cannot be used here ({reason}); {allowed}") from error
     return device
