@@ -27,7 +27,7 @@ from typing import Any
 
 from safetensors import safe_open
 
-from hectocar.photos.showroom import ShowroomSpec, write_showroom
+from hectocar.showroom import ShowroomSpec, write_showroom
 
 TINY = [
     "--set", "network.backbone=test_resnet", "--set", "network.drop_path_max=0.0", "--set", "data.num_folds=2",
@@ -37,6 +37,8 @@ TINY = [
 NUM_PREDICTED = 700
 """More than two parts of a prediction."""
 CLOCKS = ("made", "time", "seconds", "cpu_seconds")
+SEAL = "sha256"
+"""Over the clocks too; all that it covers is compared."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,13 @@ def read_file(path: Path) -> str:
     """A digest of what a file says, without the times in it."""
     if path.suffix == ".json":
         tree = json.loads(path.read_text("utf-8"))
-        tree.pop("sha256", None)  # the seal, which is over the clocks too; all that it covers is compared
+        tree.pop(SEAL, None)
         return hash_bytes(json.dumps(without_clocks(tree), sort_keys=True).encode())
     if path.suffix == ".safetensors":
         with safe_open(path, framework="np") as file:
             state = {key: without_clocks(json.loads(value)) for key, value in (file.metadata() or {}).items()}
+            for tree in state.values():
+                tree.pop(SEAL, None)
             tensors = {name: hash_bytes(file.get_tensor(name).tobytes()) for name in sorted(file.keys())}
         return hash_bytes(json.dumps([state, tensors], sort_keys=True).encode())
     if path.name == "runs.csv":
