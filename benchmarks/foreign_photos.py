@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from hectocar import Classifier
-from hectocar.scoring.floor import foreign_cost_per_row
+from hectocar.calibration.floor import foreign_cost_per_row
 
 SOURCES = (
     ("sklearn.datasets.images", "china.jpg"),

@@ -16,16 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from hectocar import Classifier
-from hectocar.delivery.bundle import load_network
-from hectocar.errors import HectocarError
-from hectocar.network.inference import choose_device, infer_views
-from hectocar.photos.batches import RenderBatch, iter_render_batches, shift_change
-from hectocar.photos.decisions import SHIFT_FILE, read_audit, read_shift, suspected_photos
-from hectocar.photos.inputs import read_run
-from hectocar.photos.manifest import EXCLUDED
-from hectocar.photos.shift import PhotoShift
-from hectocar.photos.views import VIEWS
-from hectocar.scoring.finish import (
+from hectocar.calibration.chain import (
     DOUBT_NAMES,
     Answer,
     arithmetic_mean,
@@ -34,6 +25,16 @@ from hectocar.scoring.finish import (
     doubt_features,
     normalize_logits,
 )
+from hectocar.dataset.decisions import SHIFT_FILE, read_audit, read_shift, suspected_photos
+from hectocar.dataset.manifest import EXCLUDED
+from hectocar.dataset.run_inputs import read_run
+from hectocar.delivery.bundle import load_network
+from hectocar.errors import HectocarError
+from hectocar.network.arithmetic import choose_device
+from hectocar.network.inference import infer_views
+from hectocar.photos.batches import RenderBatch, iter_render_batches, shift_change
+from hectocar.photos.shift import PhotoShift
+from hectocar.photos.views import VIEWS
 from hectocar.scoring.metrics import standard_error
 from hectocar.scoring.reliability import compute_reliability
 from hectocar.tables import read_named_columns

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.scoring import neighbours as ours
-from hectocar.scoring.neighbours import Neighbours, find_neighbours
+from hectocar.calibration import neighbours as ours
+from hectocar.calibration.neighbours import Neighbours, find_neighbours
 
 Rows = NDArray[np.float32]
 NUM_CENTRES = 396

@@ -17,22 +17,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hectocar.artifacts import hash_file
-from hectocar.config import InferenceConfig, NetworkConfig
+from hectocar.calibration.blend import Blend
+from hectocar.calibration.chain import DOUBT_NAMES, Expected, Finish, Level
+from hectocar.calibration.floor import Floor
+from hectocar.calibration.neighbours import NeighbourModel
+from hectocar.calibration.temperature import Temperature, VectorScaling
+from hectocar.config.schema import InferenceConfig, NetworkConfig
+from hectocar.dataset.classes import build_class_list
+from hectocar.dataset.run_inputs import FoldResult, Provenance
 from hectocar.delivery.bundle import Bank, to_unit, write_bundle
 from hectocar.delivery.members import BundleSpec, Member, ModelSpec
 from hectocar.delivery.predictor import Classifier
 from hectocar.delivery.stream import predict_in_parts
+from hectocar.disk.artifacts import hash_file
 from hectocar.network.carnet import CarNet
 from hectocar.network.weights import save_tensors
-from hectocar.photos.classes import build_class_list
 from hectocar.photos.decode import PHOTO_SUFFIXES
-from hectocar.photos.inputs import FoldResult, Provenance
-from hectocar.scoring.blend import Blend
-from hectocar.scoring.calibrate import Temperature, VectorScaling
-from hectocar.scoring.finish import DOUBT_NAMES, Expected, Finish, Level
-from hectocar.scoring.floor import Floor
-from hectocar.scoring.neighbours import NeighbourModel
 
 NUM_CLASSES, NUM_FOLDS, NUM_PHOTOS, NUM_BANK = 396, 5, 8258, 33000
 VIEWS = ("plain", "mirror", "large", "zoom_bright")

@@ -36,7 +36,7 @@ print(len(rows))
 SCAN = """
 import sys
 from pathlib import Path
-from hectocar.photos.scan import scan_files
+from hectocar.dataset.scan import scan_files
 root = Path(sys.argv[1])
 print(len(scan_files(root, sorted(file.name for file in root.glob("*.jpg")), max_megapixels=100.0)))
 """

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hectocar.config_reader import read_config
+from hectocar.config.reader import read_config
 from hectocar.lab.ablation_report import estimate_mean
 from hectocar.network.inference import Outputs, infer_photos
 from hectocar.progress import NoProgress

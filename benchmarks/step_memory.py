@@ -9,7 +9,7 @@ import resource
 
 import torch
 
-from hectocar.config import Config, NetworkConfig, SizePhase, TrainingConfig
+from hectocar.config.schema import Config, NetworkConfig, SizePhase, TrainingConfig
 from hectocar.network.carnet import CarNet
 from hectocar.training.memory import step_bytes
 from hectocar.training.optimizer import accumulate_gradients, build_optimizer, set_learning_rates

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file
 
+from hectocar.dataset.run_inputs import Run, read_run
 from hectocar.delivery.bundle import load_networks, read_model
-from hectocar.network.inference import has_fast_precision, infer_photos
-from hectocar.photos.inputs import Run, read_run
+from hectocar.network.arithmetic import has_fast_precision
+from hectocar.network.inference import infer_photos
 from hectocar.photos.shift import PhotoShift, apply_shift
 from hectocar.scoring.metrics import cross_entropy_per_row, paired_bootstrap
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hectocar.config_reader import read_config
+from hectocar.config.reader import read_config
 from hectocar.errors import ConfigError
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hectocar.cli import main
-from hectocar.config import Config
-from hectocar.config_reader import read_config
+from hectocar.cli.main import main
+from hectocar.config.reader import read_config
+from hectocar.config.schema import Config
+from hectocar.disk.locks import hold_lock
 from hectocar.errors import ConfigError
 from hectocar.lab.ablation import AblationPlan, AblationResult, list_plans, read_plan, run_ablation
 from hectocar.lab.ablation_report import ablation_rows, estimate_mean, judge, save_ablation, summarize_ablation
-from hectocar.locks import hold_lock
 from hectocar.network.carnet import CarNet
 from hectocar.progress import NoProgress
 from hectocar.training.memory import choose_chunks

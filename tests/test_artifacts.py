@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hectocar.artifacts import EventLog, compute_digest, describe_environment, hash_file, read_json, replace_file, write_json
+from hectocar.disk.artifacts import EventLog, compute_digest, describe_environment, hash_file, read_json, write_json
+from hectocar.disk.writing import replace_file
 from hectocar.errors import ArtifactError
 
 
@@ -172,7 +173,7 @@ def test_arrays_that_find_no_room_leave_nothing_for_the_collector(tmp_path: Path
     """An error while arrays are written leaves no view of a dead buffer: collecting it crashed Python 3.12."""
     code = (
         "import gc, resource\nfrom pathlib import Path\nimport numpy as np\n"
-        "from hectocar.artifacts import save_arrays\nfrom hectocar.errors import WriteError\n"
+        "from hectocar.disk.artifacts import save_arrays\nfrom hectocar.errors import WriteError\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
         "try: save_arrays(Path('a.npz'), table=np.zeros(1000))\n"
         "except WriteError as error: kept = error; kept.cycle = kept\n"

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from hectocar.artifacts import EventLog
 from hectocar.audit.audit import audit_photos, check_edits, summarize, write_audit
 from hectocar.audit.report import AuditReport
-from hectocar.cli import main
+from hectocar.cli.main import main
+from hectocar.dataset.decisions import Decision, read_decisions
+from hectocar.disk.artifacts import EventLog
 from hectocar.errors import ArtifactError, DataError
-from hectocar.photos.decisions import Decision, read_decisions
-from hectocar.photos.showroom import ShowroomSpec, write_showroom
 from hectocar.progress import NoProgress
+from hectocar.showroom import ShowroomSpec, write_showroom
 
 NUM_FAULTS = 5
 EXACT = ("exact_duplicate", "duplicate_other_class", "near_duplicate")

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hectocar.audit.drift import TwoSampleTest, compare_quantities
 from hectocar.audit.page import decide_photos, write_page
 from hectocar.audit.page_drift import STRIP_SHARES, choose_strip, drift_sentence, format_number, join_words
 from hectocar.audit.page_plots import choose_edges, nice_ticks
 from hectocar.audit.page_sheets import MAX_IN_GROUP, MEANINGS, TITLES, choose_sheets, partner_of
 from hectocar.audit.report import AuditReport, DriftReport
-from hectocar.photos.decisions import KINDS, Decision
-from hectocar.photos.drift import TwoSampleTest, compare_quantities
-from hectocar.photos.scan import scan_files
+from hectocar.audit.shift_fit import ShiftFit
+from hectocar.dataset.decisions import KINDS, Decision
+from hectocar.dataset.scan import scan_files
 from hectocar.photos.shift import PhotoShift
-from hectocar.photos.shift_fit import ShiftFit
 
 NASTY = "train/K5/<script>alert(1)</script>\"'&.jpg"
 KOREAN = "쏘나타_2020"

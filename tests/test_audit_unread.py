@@ -11,8 +11,8 @@ from hectocar.audit.embedder import build_embedder
 from hectocar.audit.report import AuditReport
 from hectocar.audit.suspect_findings import judge_views
 from hectocar.audit.view_suspects import MIN_SAMPLES
+from hectocar.dataset.scan import scan_files
 from hectocar.errors import DataError
-from hectocar.photos.scan import scan_files
 from hectocar.progress import NoProgress
 from tiny import CPU, NUM_PER_CLASS, write_photos
 

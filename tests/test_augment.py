@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
-from hectocar.config import AugmentConfig, MixPhase
+from hectocar.config.schema import AugmentConfig, MixPhase
 from hectocar.training.augment import (
     NUM_CROP_DRAWS,
     AugmentParams,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from hectocar.config import AugmentConfig, MixPhase
+from hectocar.config.schema import AugmentConfig, MixPhase
 from hectocar.photos.shift import PhotoShift
 from hectocar.training.augment import (
     BRIGHTNESS,

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hectocar.audit.embedder import build_embedder
-from hectocar.config import Config, NetworkConfig, SizePhase
+from hectocar.config.schema import Config, NetworkConfig, SizePhase
 from hectocar.errors import ArtifactError, ConfigError
 from hectocar.lab.step_cost import measure_step_costs
 from hectocar.network.backbone import create_backbone, load_tensors

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import optimize
 
+from hectocar.calibration import blend
+from hectocar.calibration import log_prob_tables as sources
+from hectocar.calibration.blend import Blend, compute_blend_loss, fit_blend, select_greedily
 from hectocar.codec import decode, encode
 from hectocar.errors import ArtifactError
-from hectocar.scoring import blend, sources
-from hectocar.scoring.blend import Blend, compute_blend_loss, fit_blend, select_greedily
 from hectocar.scoring.metrics import cross_entropy_per_row, log_softmax
 
 Array = NDArray[np.float64]

@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from hectocar.dataset.decisions import Decision, write_decisions
+from hectocar.dataset.folds import Folds
+from hectocar.dataset.manifest import check_unchanged
+from hectocar.dataset.run_inputs import RUN_FILES, find_sources, join_parts, outcome_tree, read_run
 from hectocar.delivery.members import join_runs
 from hectocar.errors import ArtifactError
-from hectocar.photos.decisions import Decision, write_decisions
-from hectocar.photos.folds import Folds
-from hectocar.photos.inputs import RUN_FILES, find_sources, join_parts, outcome_tree, read_run
-from hectocar.photos.manifest import check_unchanged
 from project import Project, call, call_well
 from tiny import change, make_config
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from hectocar.boundary import Terminated
-from hectocar.cli import COMMANDS, main
+from hectocar.cli.boundary import Terminated
+from hectocar.cli.main import COMMANDS, main
 from hectocar.errors import ConfigError, WriteError
 from tiny import write_photos
 
@@ -274,7 +274,8 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:
 def test_a_terminated_program_is_gone_at_once_with_its_workers() -> None:
     """SIGTERM to the command alone: its worker processes end too, in the middle of their work, and nothing is a traceback."""
     code = (
-        "import multiprocessing, sys, time; from concurrent.futures import ProcessPoolExecutor; from hectocar import cli\n"
+        "import multiprocessing, sys, time; from concurrent.futures import ProcessPoolExecutor\n"
+        "from hectocar.cli import main as cli\n"
         "def work(args):\n"
         "    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context('fork')) as pool:\n"
         "        tasks = [pool.submit(time.sleep, 600) for _ in range(2)]\n"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hectocar.photos.car_names import CarName, CarTable, find_similar_pairs, parse_car_name
-from hectocar.photos.classes import ClassList, build_class_list
+from hectocar.dataset.car_names import CarName, CarTable, find_similar_pairs, parse_car_name
+from hectocar.dataset.classes import ClassList, build_class_list
 
 
 def similarity(first: CarName, second: CarName) -> float:

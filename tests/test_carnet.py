@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hectocar.config import NetworkConfig
+from hectocar.config.schema import NetworkConfig
 from hectocar.errors import ConfigError
 from hectocar.network.carnet import AveragePool, CarNet
 from hectocar.network.gem import GeM

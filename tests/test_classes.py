@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hectocar.codec import decode, encode
+from hectocar.dataset.classes import ClassList, build_class_list, read_equivalent_pairs
+from hectocar.dataset.manifest import find_equivalent_pairs
 from hectocar.errors import ArtifactError, DataError
-from hectocar.photos.classes import ClassList, build_class_list, read_equivalent_pairs
-from hectocar.photos.manifest import find_equivalent_pairs
 from hectocar.tables import nearest_names, normalize_name
 
 NAMES = ("쏘나타_2020", "K5_2018", "아반떼_N", "A6_C8", "a4_b9", "더_뉴_K9", "911_992")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hectocar.artifacts import read_json
 from hectocar.codec import MAX_TEXT, decode, encode, read_sealed, write_sealed
+from hectocar.disk.artifacts import read_json
 from hectocar.errors import ArtifactError, ConfigError, DataError
 
 

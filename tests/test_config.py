@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hectocar.config import Config
-from hectocar.config_reader import config_from_tree, config_to_tree, describe_config, list_presets, read_config
+from hectocar.config.reader import config_from_tree, config_to_tree, describe_config, list_presets, read_config
+from hectocar.config.schema import Config
 from mistakes import mistakes
 
 

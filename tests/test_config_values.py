@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from hectocar.config import MarginPhase, MixPhase, SizePhase
-from hectocar.config_reader import describe_config, read_config
+from hectocar.config.reader import describe_config, read_config
+from hectocar.config.schema import MarginPhase, MixPhase, SizePhase
 from hectocar.errors import ConfigError
 from mistakes import mistakes
 

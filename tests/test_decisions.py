@@ -9,11 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from folders import NFC, NFD, make_data, write_photo
-from hectocar.artifacts import hash_file, write_json
 from hectocar.codec import encode, write_sealed
-from hectocar.config import DataConfig
-from hectocar.errors import ArtifactError, DataError, HectocarError
-from hectocar.photos.decisions import (
+from hectocar.config.schema import DataConfig
+from hectocar.dataset.decisions import (
     DROP,
     GROUP,
     KEEP,
@@ -29,8 +27,10 @@ from hectocar.photos.decisions import (
     read_decisions,
     write_decisions,
 )
-from hectocar.photos.folds import UNUSED_FOLD, assign_folds, deal_folds
-from hectocar.photos.manifest import DUPLICATE, EXCLUDED, USED, scan_photos
+from hectocar.dataset.folds import UNUSED_FOLD, assign_folds, deal_folds
+from hectocar.dataset.manifest import DUPLICATE, EXCLUDED, USED, scan_photos
+from hectocar.disk.artifacts import hash_file, write_json
+from hectocar.errors import ArtifactError, DataError, HectocarError
 from hectocar.photos.shift import PhotoShift
 from hectocar.progress import NoProgress
 

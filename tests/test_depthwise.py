@@ -148,7 +148,7 @@ TRAIN = """
 import sys
 sys.path[:0] = sys.argv[2:]
 import torch
-from hectocar.config import NetworkConfig
+from hectocar.config.schema import NetworkConfig
 from hectocar.network.carnet import CarNet
 network = CarNet(NetworkConfig(backbone=sys.argv[1], weights="none", drop_path_max=0.0), 3).train()
 images = torch.rand(4, 3, 96, 96).to(memory_format=torch.channels_last)

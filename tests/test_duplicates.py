@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hectocar.audit.duplicates import DuplicateLink, find_links, group_links
 from hectocar.audit.file_findings import judge_duplicates, judge_files
-from hectocar.photos.decisions import DROP, GROUP, KEEP, Decision
-from hectocar.photos.duplicates import DuplicateLink, find_links, group_links
-from hectocar.photos.scan import PhotoScan, scan_files
+from hectocar.dataset.decisions import DROP, GROUP, KEEP, Decision
+from hectocar.dataset.scan import PhotoScan, scan_files
 from pictures import edited_copies, encode, make_picture, save
 
 

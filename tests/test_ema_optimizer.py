@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hectocar.config import NetworkConfig, TrainingConfig
+from hectocar.config.schema import NetworkConfig, TrainingConfig
 from hectocar.network.carnet import CarNet
 from hectocar.training.ema import WeightAverage
 from hectocar.training.optimizer import build_optimizer, clip_gradients, set_learning_rates

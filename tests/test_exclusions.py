@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from folders import NFC, NFD, Told, write_photo
-from hectocar.config import DataConfig
+from hectocar.config.schema import DataConfig
+from hectocar.dataset.exclusions import ExclusionList, find_excluded
+from hectocar.dataset.manifest import EXCLUDED, scan_photos
 from hectocar.errors import DataError
-from hectocar.photos.exclusions import ExclusionList, find_excluded
-from hectocar.photos.manifest import EXCLUDED, scan_photos
 from hectocar.progress import NoProgress
 
 IDS = ("train/audi/p1.jpg", "train/audi/p2.jpg", "train/bmw/p1.jpg", f"train/{NFC}/p3.jpg")

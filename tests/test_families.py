@@ -7,7 +7,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from hectocar.config import NetworkConfig
+from hectocar.config.schema import NetworkConfig
 from hectocar.errors import ConfigError
 from hectocar.network.carnet import CarNet
 

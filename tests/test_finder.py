@@ -9,12 +9,12 @@ import pytest
 
 from folders import NFC, NFD, Told, make_data, write_photo
 from hectocar.audit.audit import scan_train_and_test
-from hectocar.config import DataConfig
+from hectocar.config.schema import DataConfig
+from hectocar.dataset import finder
+from hectocar.dataset.finder import DiskSpelling, check_utf8, describe_left_out, find_below, photo_suffixes
+from hectocar.dataset.layout import find_photos
+from hectocar.dataset.photo_list import find_photo_list
 from hectocar.errors import DataError
-from hectocar.photos import finder
-from hectocar.photos.finder import DiskSpelling, check_utf8, describe_left_out, find_below, photo_suffixes
-from hectocar.photos.layout import find_photos
-from hectocar.photos.photo_list import find_photo_list
 from hectocar.progress import NoProgress
 
 HIDDEN = (

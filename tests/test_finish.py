@@ -9,14 +9,8 @@ import numpy as np
 import pytest
 
 from hectocar import ArtifactError, Classifier, ConfigError
-from hectocar.cli import main
-from hectocar.delivery import stream
-from hectocar.delivery.bundle import read_model
-from hectocar.delivery.oof import CLEAN, SHIFTED, UNUSABLE_CONDITION, measure_brightness, predict_out_of_fold, predict_views
-from hectocar.delivery.stream import parts_folder, predict_in_parts
-from hectocar.network.carnet import CarNet
-from hectocar.network.inference import infer_photos
-from hectocar.photos.decisions import (
+from hectocar.cli.main import main
+from hectocar.dataset.decisions import (
     DECISIONS_FILE,
     DROP,
     KEEP,
@@ -25,13 +19,26 @@ from hectocar.photos.decisions import (
     read_decisions,
     write_decisions,
 )
+from hectocar.dataset.run_inputs import read_run
+from hectocar.delivery import stream
+from hectocar.delivery.bundle import read_model
+from hectocar.delivery.stream import parts_folder, predict_in_parts
+from hectocar.finish.out_of_fold import (
+    CLEAN,
+    SHIFTED,
+    UNUSABLE_CONDITION,
+    measure_brightness,
+    predict_out_of_fold,
+    predict_views,
+)
+from hectocar.network.carnet import CarNet
+from hectocar.network.inference import infer_photos
 from hectocar.photos.decode import read_photo_bytes
-from hectocar.photos.inputs import read_run
-from hectocar.photos.showroom import ShowroomSpec, write_showroom
 from hectocar.photos.unusable import UNUSABLE
 from hectocar.photos.views import find_views
 from hectocar.progress import NoProgress
 from hectocar.scoring.submission import read_submission
+from hectocar.showroom import ShowroomSpec, write_showroom
 from tiny import CPU
 
 CANDIDATES = "plain,mirror,bright,large"
@@ -123,7 +130,7 @@ def test_audit_and_finish_share_what_was_predicted(
     runs: list[Path], bundle: Path, showroom: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After `finish`, `audit --run` computes nothing; a view that nobody has asked for yet is computed."""
-    monkeypatch.setattr("hectocar.delivery.oof.infer_views", None)
+    monkeypatch.setattr("hectocar.finish.out_of_fold.infer_views", None)
     assert len(predict_out_of_fold(runs[0], showroom, CPU, NoProgress()).image_id) > 0
     with pytest.raises(TypeError):
         predict_views(runs[0], showroom, find_views(["half"]), CLEAN, 100.0, CPU, NoProgress())

@@ -6,16 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hectocar.calibration.chain import Answer, Finish, average_folds, measure_closeness, normalize_logits
+from hectocar.calibration.choose_views import choose_views
+from hectocar.calibration.evidence import Evidence, take_rows
+from hectocar.calibration.fit_chain import FinishReport, fit_finish
+from hectocar.calibration.fit_floor import AFFORDABLE, FOREIGN_SHARES, FloorFitter
+from hectocar.calibration.fit_links import ChainFitter, Choice
 from hectocar.codec import decode, encode
-from hectocar.delivery.finish_report import total_lines
 from hectocar.errors import ArtifactError
+from hectocar.finish.report import total_lines
 from hectocar.progress import NoProgress
-from hectocar.scoring.finish import Answer, Finish, average_folds, measure_closeness, normalize_logits
-from hectocar.scoring.finish_chain import FinishReport, fit_finish
-from hectocar.scoring.finish_evidence import Evidence, take_rows
-from hectocar.scoring.finish_fit import ChainFitter, Choice
-from hectocar.scoring.finish_floor import AFFORDABLE, FOREIGN_SHARES, FloorFitter
-from hectocar.scoring.finish_views import choose_views
 from hectocar.scoring.metrics import log_softmax, standard_error
 
 NUM_CLASSES, NUM_FOLDS, NUM_PHOTOS, K = 6, 3, 360, 10

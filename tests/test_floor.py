@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import optimize
 
+from hectocar.calibration import floor
+from hectocar.calibration.floor import Floor, fit_floor, fit_temperature_under, foreign_cost_per_row
+from hectocar.calibration.temperature import fit_temperature
 from hectocar.codec import decode, encode
 from hectocar.errors import ArtifactError
-from hectocar.scoring import floor
-from hectocar.scoring.calibrate import fit_temperature
-from hectocar.scoring.floor import Floor, fit_floor, fit_temperature_under, foreign_cost_per_row
 from hectocar.scoring.metrics import log_loss, log_loss_per_row, softmax
 
 Array = NDArray[np.float64]

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hectocar.dataset.decisions import group_photos
+from hectocar.dataset.folds import UNUSED_FOLD, Folds, assign_folds, classes_missing_in_folds, load_folds
 from hectocar.errors import ArtifactError, DataError
-from hectocar.photos.decisions import group_photos
-from hectocar.photos.folds import UNUSED_FOLD, Folds, assign_folds, classes_missing_in_folds, load_folds
 
 Ints = NDArray[np.int64]
 

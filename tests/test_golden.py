@@ -22,7 +22,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hectocar.config import MarginPhase, MixPhase, SizePhase
+from hectocar.config.schema import MarginPhase, MixPhase, SizePhase
 from hectocar.network.carnet import CarNet
 from tiny import make_config, make_fold, train, write_photos
 

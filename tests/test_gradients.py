@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hectocar.config import NetworkConfig, TrainingConfig
+from hectocar.config.schema import NetworkConfig, TrainingConfig
 from hectocar.network.carnet import CarNet
 from hectocar.training.optimizer import accumulate_gradients, build_optimizer, set_learning_rates, step_uphill
 

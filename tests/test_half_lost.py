@@ -10,10 +10,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 from hectocar.audit.file_findings import judge_files
-from hectocar.photos.decisions import DROP, KEEP
+from hectocar.dataset.decisions import DROP, KEEP
+from hectocar.dataset.scan import PhotoScan
 from hectocar.photos.jpeg_stream import JpegStream, read_jpeg
 from hectocar.photos.measure import Measurement, measure_photo
-from hectocar.photos.scan import PhotoScan
 from pictures import encode, make_picture
 
 Options = dict[str, object]

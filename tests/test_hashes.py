@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hectocar.audit import hashes
+from hectocar.audit.hashes import Box, ClosePairs, compute_codes, find_close_pairs, find_close_pairs_within
 from hectocar.errors import DataError
-from hectocar.photos import hashes
-from hectocar.photos.hashes import Box, ClosePairs, compute_codes, find_close_pairs, find_close_pairs_within
 
 Codes = NDArray[np.uint64]
 Thumbs = NDArray[np.uint8]

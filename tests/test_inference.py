@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from hectocar.config import DataConfig, InferenceConfig, NetworkConfig
+from hectocar.config.schema import DataConfig, InferenceConfig, NetworkConfig
 from hectocar.errors import DataError
-from hectocar.network import inference
+from hectocar.network import arithmetic
+from hectocar.network.arithmetic import choose_device, normalize_batch, to_device
 from hectocar.network.carnet import CarNet
-from hectocar.network.inference import Outputs, choose_device, infer_photos, normalize_batch, to_device
+from hectocar.network.inference import Outputs, infer_photos
 from hectocar.photos.batches import view_photo
 from tiny import write_photos
 
@@ -164,7 +165,7 @@ def test_several_networks_share_one_reading(network: CarNet, files: list[Path], 
 def test_low_precision_is_close(network: CarNet, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """bfloat16 and float16 give float32 answers near the float32 ones, and those of float32 differ from them."""
     # A processor that only emulates them would answer in float32.
-    monkeypatch.setattr(inference, "has_fast_precision", lambda *_: True)
+    monkeypatch.setattr(arithmetic, "has_fast_precision", lambda *_: True)
     exact = infer([network], files)[0].logits
     for precision, tolerance in (("bfloat16", 1.5), ("float16", 0.2)):
         output = infer([network], files, precision=precision)[0]

@@ -6,10 +6,10 @@ import pytest
 
 from folders import Told, make_data, write_photo
 from hectocar.audit.audit import scan_train_and_test
-from hectocar.config import DataConfig
+from hectocar.config.schema import DataConfig
+from hectocar.dataset.layout import find_photos, find_test_photos
+from hectocar.dataset.manifest import scan_photos
 from hectocar.errors import DataError
-from hectocar.photos.layout import find_photos, find_test_photos
-from hectocar.photos.manifest import scan_photos
 from hectocar.progress import NoProgress
 
 

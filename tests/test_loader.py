@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from hectocar.config import AugmentConfig, DataConfig
+from hectocar.config.schema import AugmentConfig, DataConfig
 from hectocar.errors import DataError
 from hectocar.photos.decode import decode_photo, read_photo_bytes, resize_photo
 from hectocar.training.augment import NUM_CROP_DRAWS, draw_crop_box, uniform_draws

@@ -17,15 +17,15 @@ from typing import Any
 
 import pytest
 
-from hectocar import locks
+from hectocar.disk import locks
+from hectocar.disk.locks import hold_lock
+from hectocar.disk.processes import this_process
 from hectocar.errors import ArtifactError, WriteError
-from hectocar.locks import hold_lock
-from hectocar.processes import this_process
 
 HOLD = """
 import sys
 from pathlib import Path
-from hectocar.locks import hold_lock
+from hectocar.disk.locks import hold_lock
 sys.argv = ["hectocar", "predict"]
 with hold_lock(Path(sys.stdin.readline().strip())):
     print("held", flush=True)
@@ -41,7 +41,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
         def refuse(*_: Any) -> None:
             raise OSError(errno.ENOLCK, "No locks available")
 
-        monkeypatch.setattr("hectocar.locks.fcntl.lockf", refuse)
+        monkeypatch.setattr("hectocar.disk.locks.fcntl.lockf", refuse)
     return str(request.param)
 
 
@@ -126,7 +126,7 @@ def test_a_lock_of_another_machine_without_locks_is_respected(tmp_path: Path, mo
     def refuse(*_: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("hectocar.locks.fcntl.lockf", refuse)
+    monkeypatch.setattr("hectocar.disk.locks.fcntl.lockf", refuse)
     left = {"process": "00000000-7-1", "command": "hectocar train", "since": "yesterday", "host": "node7"}
     (tmp_path / ".run.lock").write_text(json.dumps(left))
     with (
@@ -174,9 +174,9 @@ def test_many_at_once_never_meet(kind: str, tmp_path: Path) -> None:
     """Processes that come and go, all for one output: each is alone while it has it."""
     code = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from hectocar.errors import ArtifactError\nfrom hectocar.locks import hold_lock\n"
+        "from hectocar.errors import ArtifactError\nfrom hectocar.disk.locks import hold_lock\n"
         + (
-            "import errno, hectocar.locks as l\ndef no(*_): raise OSError(errno.ENOLCK, 'x')\nl.fcntl.lockf = no\n"
+            "import errno, hectocar.disk.locks as l\ndef no(*_): raise OSError(errno.ENOLCK, 'x')\nl.fcntl.lockf = no\n"
             if kind == "none"
             else ""
         )

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hectocar.config import DataConfig
-from hectocar.photos.folds import deal_folds
-from hectocar.photos.looks import MAX_LEVELS, MIN_CONTRAST, group_looks
-from hectocar.photos.manifest import USED, scan_photos
+from hectocar.config.schema import DataConfig
+from hectocar.dataset.folds import deal_folds
+from hectocar.dataset.looks import MAX_LEVELS, MIN_CONTRAST, group_looks
+from hectocar.dataset.manifest import USED, scan_photos
 from hectocar.progress import NoProgress
 from pictures import encode, make_picture, save
 

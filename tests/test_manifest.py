@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from folders import NFC, NFD, Told, make_data, make_tricky_data, write_photo
-from hectocar.config import DataConfig
-from hectocar.photos.manifest import DAMAGED, DUPLICATE, EXCLUDED, USED, Manifest, scan_photos
+from hectocar.config.schema import DataConfig
+from hectocar.dataset.manifest import DAMAGED, DUPLICATE, EXCLUDED, USED, Manifest, scan_photos
 
 NOISY = "5시리즈_G60_2024_2025_0010.jpg"  # in the contest's list
 

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from folders import NFC, NFD, make_data, make_tricky_data, write_photo
-from hectocar.config import DataConfig
+from hectocar.config.schema import DataConfig
+from hectocar.dataset.manifest import Manifest, find_photos, load_manifest, scan_photos
 from hectocar.errors import ArtifactError, DataError
-from hectocar.photos.manifest import Manifest, find_photos, load_manifest, scan_photos
 
 
 def columns(manifest: Manifest) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hectocar.config import SizePhase
+from hectocar.config.schema import SizePhase
 from hectocar.network.carnet import CarNet
 from hectocar.training import memory
 from hectocar.training.memory import choose_chunks, count_activation_bytes, count_fixed_bytes, read_free_bytes

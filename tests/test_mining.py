@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from hectocar.config import NetworkConfig
+from hectocar.config.schema import NetworkConfig
 from hectocar.network.carnet import CarNet
 from hectocar.training.mining import compute_closeness, mine_pairs
 

@@ -12,10 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hectocar.calibration.neighbours import (
+    NeighbourModel,
+    Neighbours,
+    UnitBank,
+    find_neighbours,
+    fit_neighbours,
+    neighbour_probs,
+)
 from hectocar.codec import decode, encode
 from hectocar.errors import ArtifactError
 from hectocar.scoring import metrics
-from hectocar.scoring.neighbours import NeighbourModel, Neighbours, UnitBank, find_neighbours, fit_neighbours, neighbour_probs
 
 NUM_CLASSES = 6
 PRIOR = np.array([0.3, 0.2, 0.2, 0.1, 0.1, 0.1])

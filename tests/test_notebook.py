@@ -10,9 +10,9 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
-from hectocar.photos.manifest import find_equivalent_pairs
-from hectocar.scoring.answers import read_answers, score_submission
+from hectocar.dataset.manifest import find_equivalent_pairs
 from hectocar.scoring.submission import check_submission, read_sample, read_submission
+from hectocar.scoring.truth import read_answers, score_submission
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "pipeline.ipynb"
 MAX_BYTES, MAX_CELL_LINES = 1_500_000, 18

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hectocar.cli import main
+from hectocar.cli.main import main
 from hectocar.delivery import stream
 from hectocar.delivery.predictor import Classifier, ProbabilityTable
+from hectocar.disk.locks import hold_lock
+from hectocar.disk.outputs import identify
+from hectocar.disk.writing import name_beside
 from hectocar.errors import ArtifactError
-from hectocar.locks import hold_lock
-from hectocar.outputs import identify
-from hectocar.photos.showroom import ShowroomSpec, write_showroom
-from hectocar.writing import name_beside
+from hectocar.showroom import ShowroomSpec, write_showroom
 
 TINY = [
     "--preset", "demo", "--set", "network.backbone=test_efficientnet", "--set", "training.epochs=1",

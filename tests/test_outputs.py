@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hectocar import outputs
-from hectocar.artifacts import write_json
-from hectocar.errors import ArtifactError, WriteError
-from hectocar.outputs import (
+from hectocar.disk import outputs
+from hectocar.disk.artifacts import write_json
+from hectocar.disk.outputs import (
     MARK,
     Mark,
     check_file,
@@ -27,7 +26,8 @@ from hectocar.outputs import (
     read_mark,
     replace_own_file,
 )
-from hectocar.writing import name_beside
+from hectocar.disk.writing import name_beside
+from hectocar.errors import ArtifactError, WriteError
 
 SIGNS = {"audit": ["audit.json"], "bundle": ["bundle.json"], "run": ["config.json", "manifest.parquet"]}
 

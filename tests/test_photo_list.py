@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from folders import NFC, NFD, Told, write_photo
+from hectocar.dataset.photo_list import find_photo_list
 from hectocar.errors import DataError
-from hectocar.photos.photo_list import find_photo_list
 
 
 def table(folder: Path, *paths: str, name: str = "test.csv") -> Path:

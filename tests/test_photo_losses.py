@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hectocar.errors import ArtifactError, DataError
-from hectocar.scoring.answers import Answers, score_submission
-from hectocar.scoring.costs import ClassCost, Costs, compute_costs
 from hectocar.scoring.metrics import log_loss_grouped_per_row
+from hectocar.scoring.photo_losses import ClassCost, Costs, compute_costs
 from hectocar.scoring.submission import Submission
+from hectocar.scoring.truth import Answers, score_submission
 
 COLUMNS = ("F150", "Ford_F-150", "X5", "쏘나타", "Unseen")
 PAIRS = [("Ford_F-150", "F150")]

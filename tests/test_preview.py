@@ -7,18 +7,18 @@ import pytest
 import torch
 from PIL import Image
 
-from hectocar.artifacts import write_json
-from hectocar.cli import main
+from hectocar.cli.main import main
 from hectocar.codec import encode
-from hectocar.config import NetworkConfig
-from hectocar.config_reader import read_config
+from hectocar.config.reader import read_config
+from hectocar.config.schema import NetworkConfig
+from hectocar.disk.artifacts import write_json
 from hectocar.lab.preview import draw_predictions, draw_sheet, romanize, training_views
 from hectocar.network.carnet import CarNet
 from hectocar.photos.shift import PhotoShift
-from hectocar.photos.showroom import render_photo
-from hectocar.photos.showroom.catalogue import class_names
-from hectocar.training.loader import iter_training_batches
-from hectocar.training.loop import FoldData, prepare_batch
+from hectocar.showroom import render_photo
+from hectocar.showroom.catalogue import class_names
+from hectocar.training.loader import FoldData, iter_training_batches
+from hectocar.training.loop import prepare_batch
 from hectocar.training.recipe import epoch_plan
 
 

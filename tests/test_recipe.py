@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from hectocar.config import Config, MixPhase, TrainingConfig
-from hectocar.config_reader import read_config
+from hectocar.config.reader import read_config
+from hectocar.config.schema import Config, MixPhase, TrainingConfig
 from hectocar.training.recipe import (
     WARMUP_START,
     cosine_factor,

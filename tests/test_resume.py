@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from hectocar.artifacts import EventLog
-from hectocar.config import Config
+from hectocar.config.schema import Config
+from hectocar.disk.artifacts import EventLog
 from hectocar.errors import ArtifactError, DataError
 from hectocar.network.weights import load_tensors_with_state
 from hectocar.progress import NoProgress
-from hectocar.training.loop import FoldData
+from hectocar.training.loader import FoldData
 from tiny import change, make_config, make_fold, train, write_photos
 
 CONFIGS: dict[str, Config] = {

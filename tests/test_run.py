@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from hectocar import writing
-from hectocar.config import Config
+from hectocar.config.schema import Config
+from hectocar.dataset.run_inputs import Run, read_run
+from hectocar.disk import writing
+from hectocar.disk.locks import hold_lock
 from hectocar.errors import ArtifactError, ConfigError, HectocarError, WriteError
-from hectocar.locks import hold_lock
 from hectocar.network.weights import load_tensors_with_state
-from hectocar.photos.inputs import Run, read_run
 from hectocar.progress import NoProgress
 from hectocar.training.run import create_run, resume_run, start_run, train_folds
 from tiny import CPU, change, make_config, write_photos

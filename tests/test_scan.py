@@ -13,10 +13,12 @@ from typing import Any, NoReturn
 
 import pytest
 
+from hectocar.dataset import scan as scan_module
+from hectocar.dataset import scan_cache
+from hectocar.dataset import workers as processes
+from hectocar.dataset.scan import PhotoScan, scan_files
 from hectocar.errors import DataError
-from hectocar.photos import decode, processes, scan_cache
-from hectocar.photos import scan as scan_module
-from hectocar.photos.scan import PhotoScan, scan_files
+from hectocar.photos import decode
 from pictures import encode, make_picture, save
 
 NAMES = tuple(f"train/쏘나타/{number}.jpg" for number in range(8))
@@ -296,7 +298,7 @@ def test_the_scan_runs_on_every_system(data: Path, missing: str, monkeypatch: py
 
 _KILLED_SCAN = """
 import os, sys, time
-from hectocar.photos import processes
+from hectocar.dataset import workers as processes
 def work(task):
     os.write(1, b"%d\\n" % os.getpid())  # in one piece: two workers write at once
     time.sleep(30)

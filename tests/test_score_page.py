@@ -13,13 +13,13 @@ import pytest
 from PIL import Image
 
 from folders import write_photo
-from hectocar.cli import main
+from hectocar.cli.main import main
 from hectocar.errors import ArtifactError, DataError
 from hectocar.lab import score_page as room
 from hectocar.lab.score_page import Pictures
-from hectocar.scoring.answers import Answers, score_submission
-from hectocar.scoring.costs import compute_costs
+from hectocar.scoring.photo_losses import compute_costs
 from hectocar.scoring.submission import Submission, write_submission
+from hectocar.scoring.truth import Answers, score_submission
 from pictures import encode, make_picture, save
 
 NASTY = "<script>alert(1)</script>\"'&"

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from hectocar.artifacts import EventLog
-from hectocar.config import Config
+from hectocar.config.schema import Config
+from hectocar.disk.artifacts import EventLog
 from hectocar.network.weights import load_tensors_with_state
-from hectocar.training.loop import FoldData
+from hectocar.training.loader import FoldData
 from mistakes import mistakes
 from tiny import make_config, make_fold, train, write_photos
 

@@ -7,9 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from hectocar.scoring.blend import Blend
-from hectocar.scoring.calibrate import Temperature
-from hectocar.scoring.finish import (
+from hectocar.calibration.blend import Blend
+from hectocar.calibration.chain import (
     DOUBT_NAMES,
     Answer,
     Expected,
@@ -20,7 +19,8 @@ from hectocar.scoring.finish import (
     normalize_logits,
     pair_folds,
 )
-from hectocar.scoring.floor import Floor
+from hectocar.calibration.floor import Floor
+from hectocar.calibration.temperature import Temperature
 from hectocar.scoring.metrics import softmax
 
 NUM_PHOTOS, NUM_CLASSES, NUM_FOLDS, NUM_VIEWS = 1500, 12, 5, 3

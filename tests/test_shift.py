@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from hectocar.artifacts import read_json, write_json
+from hectocar.audit.pixel_sample import LEVELS, PixelSample, sample_pixels
+from hectocar.audit.shift_fit import MIN_PHOTOS, ShiftFit, fit_shift
 from hectocar.codec import decode, encode
+from hectocar.disk.artifacts import read_json, write_json
 from hectocar.errors import ArtifactError, DataError
-from hectocar.photos.pixel_sample import LEVELS, PixelSample, sample_pixels
 from hectocar.photos.shift import PhotoShift, apply_shift, estimate_jpeg_quality
-from hectocar.photos.shift_fit import MIN_PHOTOS, ShiftFit, fit_shift
 from pictures import make_picture
 
 SHIFTS = st.builds(PhotoShift, st.floats(0.05, 10.0), st.floats(-255.0, 255.0), st.floats(0.1, 10.0), st.integers(0, 100))

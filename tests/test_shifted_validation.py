@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from hectocar.network import inference
-from hectocar.network.inference import autocast, has_fast_precision
+from hectocar.network import arithmetic
+from hectocar.network.arithmetic import autocast, has_fast_precision
 from hectocar.network.weights import load_tensors_with_state
 from hectocar.photos.batches import view_photo
 from hectocar.photos.decode import decode_photo, fit_photo
@@ -55,11 +55,11 @@ def test_a_processor_without_the_precision_computes_in_float32(
 ) -> None:
     """Emulated arithmetic is 16 times slower and less exact: it is never used silently instead."""
     has_fast_precision.cache_clear()
-    monkeypatch.setattr(inference, "_cpu_has", lambda _: native)
+    monkeypatch.setattr(arithmetic, "_cpu_has", lambda _: native)
     device = torch.device("cpu")
     with autocast(device, precision):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
-    assert product.dtype == (inference.AUTOCAST_DTYPES[precision] if native else torch.float32)
+    assert product.dtype == (arithmetic.AUTOCAST_DTYPES[precision] if native else torch.float32)
     assert has_fast_precision(device, "float32")
     has_fast_precision.cache_clear()
 

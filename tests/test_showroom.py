@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from hectocar.errors import ArtifactError, DataError
-from hectocar.photos.showroom import (
+from hectocar.showroom import (
     EQUIVALENT_PAIR,
     ShowroomSpec,
     ShowroomSummary,
@@ -23,13 +23,13 @@ from hectocar.photos.showroom import (
     render_photo,
     write_showroom,
 )
-from hectocar.photos.showroom.atlas import Material
-from hectocar.photos.showroom.camera import View
-from hectocar.photos.showroom.catalogue import catalogue, find_design
-from hectocar.photos.showroom.faults import FAULT_KINDS, near_duplicate
-from hectocar.photos.showroom.photo import render_scene
-from hectocar.photos.showroom.render import build_atlas
-from hectocar.photos.showroom.scene import draw_scene
+from hectocar.showroom.atlas import Material
+from hectocar.showroom.camera import View
+from hectocar.showroom.catalogue import catalogue, find_design
+from hectocar.showroom.faults import FAULT_KINDS, near_duplicate
+from hectocar.showroom.photo import render_scene
+from hectocar.showroom.render import build_atlas
+from hectocar.showroom.scene import draw_scene
 
 SPEC = ShowroomSpec(num_classes=5, train_per_class=5, test_per_class=3, seed=11, long_edge_px=96, num_faults=5)
 TINY = ShowroomSpec(num_classes=2, train_per_class=2, test_per_class=1, seed=3, long_edge_px=64, num_faults=1)

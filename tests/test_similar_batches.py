@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hectocar.config import MixPhase
+from hectocar.config.schema import MixPhase
 from hectocar.training.augment import draw_mix_params
 from hectocar.training.sampler import epoch_batches
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hectocar.cli import main
-from hectocar.config import SizePhase
+from hectocar.cli.main import main
+from hectocar.config.schema import SizePhase
 from hectocar.errors import DataError
 from hectocar.training.label_noise import NoisyRows
 from hectocar.training.optimizer import accumulate_gradients

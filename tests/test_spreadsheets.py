@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 
 from folders import write_photo
-from hectocar.config import DataConfig
-from hectocar.config_reader import read_config
+from hectocar.config.reader import read_config
+from hectocar.config.schema import DataConfig
+from hectocar.dataset.decisions import Decision, read_decisions, write_decisions
+from hectocar.dataset.folds import Folds, write_fold_table
+from hectocar.dataset.manifest import scan_photos
 from hectocar.lab.ablation import AblationPlan, AblationResult
 from hectocar.lab.ablation_report import save_ablation
-from hectocar.photos.decisions import Decision, read_decisions, write_decisions
-from hectocar.photos.folds import Folds, write_fold_table
-from hectocar.photos.manifest import scan_photos
 from hectocar.tables import csv_text, from_spreadsheet_safe, spreadsheet_safe
 
 FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", " =1", "＝1", "＋1", "－1", "＠A")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hectocar.dataset.photo_list import read_test_table
 from hectocar.errors import ArtifactError
-from hectocar.photos.photo_list import read_test_table
 from hectocar.scoring import submission as room
 from hectocar.scoring.submission import SampleForm, Submission
 

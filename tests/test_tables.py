@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from hectocar import tables
+from hectocar.dataset.photo_list import read_test_table
 from hectocar.errors import DataError
-from hectocar.photos.photo_list import read_test_table
-from hectocar.scoring import forms
+from hectocar.scoring import sample_form as forms
 
 SAMPLE_BYTES = "\ufeffID,쏘나타_2012,X5,Audi_TT\r\nT_0,0,0,0\r\nT_1,0,0,0\r\nT_2,0,0,0\r\n".encode()
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import optimize
 
+from hectocar.calibration import optimise as fitting
+from hectocar.calibration import temperature as calibrate
+from hectocar.calibration.temperature import Temperature, VectorScaling, choose_shrinkage, fit_temperature, fit_vector_scaling
 from hectocar.codec import decode, encode
 from hectocar.errors import ArtifactError
-from hectocar.scoring import calibrate, fitting
-from hectocar.scoring.calibrate import Temperature, VectorScaling, choose_shrinkage, fit_temperature, fit_vector_scaling
 from hectocar.scoring.metrics import cross_entropy_from_logits, cross_entropy_per_row, log_softmax, softmax
 
 Array = NDArray[np.float64]

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given, settings
 from rich.cells import cell_len
 
-from hectocar import cli, terminal
-from hectocar.cli import COMMANDS, main
+from hectocar.cli import main as cli
+from hectocar.cli import terminal
+from hectocar.cli.main import COMMANDS, main
+from hectocar.cli.terminal import ConsoleProgress, complain, format_table, print_table, say, visible
 from hectocar.errors import DataError
-from hectocar.terminal import ConsoleProgress, complain, format_table, print_table, say, visible
 
 NASTY = "a\x1b[31mb\u202ec\nd\re\tf\x9bg\udcffh\u200bi\u2028j\x00k\x7fl\u2066m"
 ESCAPED = r"a\x1b[31mb\u202ec\nd\re\tf\x9bg\udcffh\u200bi\u2028j\x00k\x7fl\u2066m"
@@ -78,7 +79,7 @@ def test_a_name_cannot_begin_a_line_of_its_own() -> None:
 def test_messages_of_several_lines_indent_them() -> None:
     """No error that is raised anywhere begins a second line at the edge: it would be shown as an escape."""
     breaches = []
-    for file in Path(terminal.__file__).parent.rglob("*.py"):
+    for file in Path(terminal.__file__).parents[1].rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
             for part in ast.walk(node) if isinstance(node, ast.Raise) else ():
                 text = part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else ""

@@ -11,16 +11,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hectocar.artifacts import EventLog
-from hectocar.config import MarginPhase, SizePhase
+from hectocar.config.schema import MarginPhase, SizePhase
+from hectocar.disk.artifacts import EventLog
 from hectocar.errors import ConfigError, DataError
+from hectocar.network.arithmetic import normalize_batch
 from hectocar.network.carnet import CarNet
-from hectocar.network.inference import normalize_batch
 from hectocar.network.weights import load_tensors_with_state
 from hectocar.photos.batches import view_photo
 from hectocar.progress import NoProgress
 from hectocar.training.ema import WeightAverage
-from hectocar.training.loop import FoldData, Validation, validate
+from hectocar.training.loader import FoldData
+from hectocar.training.loop import Validation, validate
 from hectocar.training.recipe import epoch_plan
 from tiny import change, make_config, make_fold, train, write_photos
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hectocar.dataset.classes import join_equivalent, read_equivalent_pairs
 from hectocar.errors import ArtifactError, DataError
-from hectocar.photos.classes import join_equivalent, read_equivalent_pairs
-from hectocar.scoring import answers as room
-from hectocar.scoring.answers import Answers
+from hectocar.scoring import truth as room
 from hectocar.scoring.submission import Submission
+from hectocar.scoring.truth import Answers
 
 COLUMNS = ("F150", "Ford_F-150", "X5", "쏘나타")
 PAIRS = [("Ford_F-150", "F150"), ("RAV4", "라브4")]

@@ -17,11 +17,11 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from hectocar import processes, writing
-from hectocar.artifacts import EventLog, save_arrays
+from hectocar.disk import processes, writing
+from hectocar.disk.artifacts import EventLog, save_arrays
+from hectocar.disk.processes import Process, read_token, this_process
+from hectocar.disk.writing import check_room, make_folder, replace_file
 from hectocar.errors import WriteError
-from hectocar.processes import Process, read_token, this_process
-from hectocar.writing import check_room, make_folder, replace_file
 
 
 @pytest.fixture(autouse=True)
@@ -138,7 +138,7 @@ def test_a_name_may_have_255_bytes(name: str, tmp_path: Path) -> None:
 def test_an_event_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """The log of a training is written through the same door."""
     result = run_limited(
-        "from pathlib import Path\nfrom hectocar.artifacts import EventLog\nfrom hectocar.errors import WriteError\n"
+        "from pathlib import Path\nfrom hectocar.disk.artifacts import EventLog\nfrom hectocar.errors import WriteError\n"
         "try: EventLog(Path('events.jsonl')).write('x', text='a' * 30_000)\n"
         "except WriteError as error: print(error)",
         tmp_path,
@@ -154,7 +154,7 @@ def test_room_is_checked_beforehand(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match=r"run: the checkpoints need 1000000000\.0 GB, and .* are free there; make room, or "):
         check_room(tmp_path / "run", 10**18, "the checkpoints")
     result = run_limited(
-        "from pathlib import Path\nfrom hectocar.errors import WriteError\nfrom hectocar.writing import check_room\n"
+        "from pathlib import Path\nfrom hectocar.errors import WriteError\nfrom hectocar.disk.writing import check_room\n"
         "try: check_room(Path('run'), 30_000, 'the checkpoints', largest_bytes=30_000)\n"
         "except WriteError as error: print(error)",
         tmp_path,
@@ -165,8 +165,8 @@ def test_room_is_checked_beforehand(tmp_path: Path) -> None:
 def kill_while_writing(folder: Path, name: str) -> Process:
     """A process that is killed with half a file and half a folder written; returns who it was."""
     code = (
-        "import os, signal\nfrom pathlib import Path\nfrom hectocar.processes import this_process\n"
-        "from hectocar.writing import make_folder, replace_file\n"
+        "import os, signal\nfrom pathlib import Path\nfrom hectocar.disk.processes import this_process\n"
+        "from hectocar.disk.writing import make_folder, replace_file\n"
         "print(this_process().token(), flush=True)\n"
         "def die(path): path.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)\n"
         f"def fill(path): (path / 'inner').mkdir(); replace_file(Path({name!r}), die)\n"

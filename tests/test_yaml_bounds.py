@@ -14,10 +14,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 
-from hectocar.cli import main
-from hectocar.config import Config
-from hectocar.config_reader import read_config
-from hectocar.config_yaml import MAX_BYTES, MAX_NODES, parse_mapping, parse_setting, read_yaml
+from hectocar.cli.main import main
+from hectocar.config.reader import read_config
+from hectocar.config.schema import Config
+from hectocar.config.yaml_text import MAX_BYTES, MAX_NODES, parse_mapping, parse_setting, read_yaml
 from hectocar.errors import ConfigError
 from hectocar.lab.ablation import read_plan
 from hectocar.tables import normalize_name

@@ -12,9 +12,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hectocar.config import AugmentConfig, Config, DataConfig, MarginPhase, MixPhase, NetworkConfig, SizePhase, TrainingConfig
+from hectocar.config.schema import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    MarginPhase,
+    MixPhase,
+    NetworkConfig,
+    SizePhase,
+    TrainingConfig,
+)
 from hectocar.progress import NoProgress, Progress
-from hectocar.training.loop import FoldData, train_fold
+from hectocar.training.loader import FoldData
+from hectocar.training.loop import train_fold
 
 CPU = torch.device("cpu")
 NUM_CLASSES, NUM_PER_CLASS = 4, 8

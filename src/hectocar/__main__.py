@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from hectocar.cli import main
+from hectocar.cli.main import main
 
 
 def run() -> None:

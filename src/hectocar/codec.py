@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from hectocar.artifacts import compute_digest, read_json, write_json
+from hectocar.disk.artifacts import compute_digest, read_json, write_json
 from hectocar.errors import ArtifactError, HectocarError
 
 T = TypeVar("T")

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from hectocar.artifacts import describe_environment, hash_file, read_json, replace_file, utc_now, write_json
 from hectocar.audit.drift_findings import measure_drift
+from hectocar.audit.duplicates import find_links
 from hectocar.audit.embedder import Embedder, build_embedder
 from hectocar.audit.file_findings import describe_absurd, judge_duplicates, judge_files
 from hectocar.audit.page import write_page
@@ -22,11 +22,9 @@ from hectocar.audit.report import AuditReport
 from hectocar.audit.suspect_findings import judge_labels, judge_views
 from hectocar.audit.view_suspects import MIN_SAMPLES
 from hectocar.codec import encode, write_sealed
-from hectocar.config import DataConfig
-from hectocar.errors import DataError
-from hectocar.outputs import MARK, Mark, check_unedited, claim_folder, publish_folder
-from hectocar.photos.classes import build_class_list
-from hectocar.photos.decisions import (
+from hectocar.config.schema import DataConfig
+from hectocar.dataset.classes import build_class_list
+from hectocar.dataset.decisions import (
     AUDIT_FILE,
     DECISIONS_FILE,
     SHIFT_FILE,
@@ -34,11 +32,14 @@ from hectocar.photos.decisions import (
     digest_photos,
     write_decisions,
 )
-from hectocar.photos.duplicates import find_links
-from hectocar.photos.layout import find_photos, find_test_photos
-from hectocar.photos.manifest import find_equivalent_pairs
+from hectocar.dataset.layout import find_photos, find_test_photos
+from hectocar.dataset.manifest import find_equivalent_pairs
+from hectocar.dataset.scan import PhotoScan, scan_files
+from hectocar.disk.artifacts import describe_environment, hash_file, read_json, utc_now, write_json
+from hectocar.disk.outputs import MARK, Mark, check_unedited, claim_folder, publish_folder
+from hectocar.disk.writing import replace_file
+from hectocar.errors import DataError
 from hectocar.photos.measure import Measurement
-from hectocar.photos.scan import PhotoScan, scan_files
 from hectocar.progress import Progress, count_with
 
 NEEDS_NETWORK = "needs a network: give --weights FILE (a pretrained backbone) or --run RUN"

@@ -3,13 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from hectocar.audit.drift import compare_quantities, two_sample_auc
+from hectocar.audit.pixel_sample import sample_pixels
 from hectocar.audit.report import DriftReport
-from hectocar.config import DataConfig
+from hectocar.audit.shift_fit import ShiftFit, fit_shift
+from hectocar.config.schema import DataConfig
+from hectocar.dataset.scan import PhotoScan
 from hectocar.errors import DataError
-from hectocar.photos.drift import compare_quantities, two_sample_auc
-from hectocar.photos.pixel_sample import sample_pixels
-from hectocar.photos.scan import PhotoScan
-from hectocar.photos.shift_fit import ShiftFit, fit_shift
 from hectocar.progress import Progress, count_with
 
 MEASURED = (

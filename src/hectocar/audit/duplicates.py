@@ -15,11 +15,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hectocar.audit.align import Alignment, Box, Grey, align_photos, load_grey
+from hectocar.audit.hashes import compute_codes, find_close_pairs
+from hectocar.dataset.scan import PhotoScan
 from hectocar.errors import DataError
-from hectocar.photos.align import Alignment, Box, Grey, align_photos, load_grey
 from hectocar.photos.decode import count_workers, decode_photo, read_photo_bytes
-from hectocar.photos.hashes import compute_codes, find_close_pairs
-from hectocar.photos.scan import PhotoScan
 
 HASH_RADIUS = 8
 """Bits of 64. On cars196 all edited copies lie within 6 of a box's hash, and chance pairs begin at 8."""

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hectocar.config import DataConfig, InferenceConfig, NetworkConfig
+from hectocar.config.schema import DataConfig, InferenceConfig, NetworkConfig
+from hectocar.dataset.run_inputs import read_run
 from hectocar.delivery.bundle import load_network, read_model
+from hectocar.network.arithmetic import autocast, normalize_batch, to_device
 from hectocar.network.carnet import CarNet
-from hectocar.network.inference import autocast, infer_photos, normalize_batch, to_device
-from hectocar.photos.inputs import read_run
+from hectocar.network.inference import infer_photos
 from hectocar.progress import Progress, count_with
 
 EMBED_PX = 160

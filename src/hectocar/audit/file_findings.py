@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.photos.decisions import DROP, GROUP, KEEP, Decision
-from hectocar.photos.duplicates import DuplicateLink, group_links
-from hectocar.photos.finder import FORMAT_OF_SUFFIX
+from hectocar.audit.duplicates import DuplicateLink, group_links
+from hectocar.dataset.decisions import DROP, GROUP, KEEP, Decision
+from hectocar.dataset.finder import FORMAT_OF_SUFFIX
+from hectocar.dataset.scan import PhotoScan
 from hectocar.photos.measure import Measurement
-from hectocar.photos.scan import PhotoScan
 
 MIN_SIDE_PX, MAX_ASPECT = 16, 10.0
 ONE_TONE_CONTRAST, FAINT_CONTRAST = 2.0, 8.0

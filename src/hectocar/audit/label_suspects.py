@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize
 from scipy.special import expit, log_softmax
 
-from hectocar.scoring.neighbours import find_neighbours
+from hectocar.calibration.neighbours import find_neighbours
 
 Floats = NDArray[np.floating]
 

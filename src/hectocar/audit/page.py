@@ -8,9 +8,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from hectocar.artifacts import replace_file
 from hectocar.audit.page_drift import choose_strip, drift_html, drift_sentence
-from hectocar.audit.page_parts import CONTENT_POLICY, STYLE, Album, build_album, count_html, escape, name_html
 from hectocar.audit.page_plots import classes_html
 from hectocar.audit.page_sheets import (
     DUPLICATE_KINDS,
@@ -23,7 +21,9 @@ from hectocar.audit.page_sheets import (
     tag_html,
 )
 from hectocar.audit.report import AuditReport
-from hectocar.photos.decisions import DECISIONS, DECISIONS_FILE, DROP, GROUP, KEEP, RELABEL, Decision
+from hectocar.dataset.decisions import DECISIONS, DECISIONS_FILE, DROP, GROUP, KEEP, RELABEL, Decision
+from hectocar.disk.writing import replace_file
+from hectocar.pages.parts import CONTENT_POLICY, STYLE, Album, build_album, count_html, escape, name_html
 
 SUSPECT_KINDS = ("wrong_label", "no_car", "part_only", "rotated")
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hectocar.audit.page_parts import Album, Thumb, escape, load_photo, make_thumb, picture_html
+from hectocar.audit.drift import QuantityDrift, TwoSampleTest
 from hectocar.audit.page_plots import curve_svg, effect_svg, histogram_svg
 from hectocar.audit.report import AuditReport, DriftReport
+from hectocar.audit.shift_fit import ShiftFit
+from hectocar.dataset.decisions import DROP
+from hectocar.dataset.scan import PhotoScan
 from hectocar.errors import DataError
-from hectocar.photos.decisions import DROP
-from hectocar.photos.drift import QuantityDrift, TwoSampleTest
-from hectocar.photos.scan import PhotoScan
+from hectocar.pages.parts import Album, Thumb, escape, load_photo, make_thumb, picture_html
 from hectocar.photos.shift import PhotoShift, apply_shift
-from hectocar.photos.shift_fit import ShiftFit
 
 STRIP_SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """The strip shows the photographs at these places in the order of brightness."""

@@ -6,9 +6,9 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.audit.page_parts import count_html, escape, name_html
 from hectocar.audit.report import AuditReport
-from hectocar.photos.decisions import DROP, RELABEL, Decision
+from hectocar.dataset.decisions import DROP, RELABEL, Decision
+from hectocar.pages.parts import count_html, escape, name_html
 
 Floats = NDArray[np.float64]
 _WIDTH, _HEIGHT, _MAX_BINS = 320, 110, 40

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hectocar.audit.page_parts import THUMB_LONG_SIDE_PX, Album, count_html, escape, name_html
 from hectocar.audit.report import AuditReport
-from hectocar.photos.decisions import DECISIONS_FILE, KEEP, KINDS, Decision
+from hectocar.dataset.decisions import DECISIONS_FILE, KEEP, KINDS, Decision
+from hectocar.pages.parts import THUMB_LONG_SIDE_PX, Album, count_html, escape, name_html
 
 DUPLICATE_KINDS = ("exact_duplicate", "duplicate_other_class", "near_duplicate", "train_test_duplicate")
 MAX_IN_GROUP = 8

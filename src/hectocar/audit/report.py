@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from hectocar.photos.decisions import Decision
-from hectocar.photos.drift import QuantityDrift, TwoSampleTest
-from hectocar.photos.scan import PhotoScan
-from hectocar.photos.shift_fit import ShiftFit
+from hectocar.audit.drift import QuantityDrift, TwoSampleTest
+from hectocar.audit.shift_fit import ShiftFit
+from hectocar.dataset.decisions import Decision
+from hectocar.dataset.scan import PhotoScan
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ from PIL import Image
 from scipy.optimize import least_squares
 from scipy.stats import ks_2samp
 
-from hectocar.errors import DataError
-from hectocar.photos.pixel_sample import (
+from hectocar.audit.pixel_sample import (
     LEVELS,
     PixelSample,
     photo_quantiles,
     quantiles_down,
 )
+from hectocar.errors import DataError
 from hectocar.photos.shift import Floats, PhotoShift, apply_shift, bend_levels, to_shift
 
 PHOTO_LEVELS = np.linspace(0.03, 0.97, 17)

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import optimize
 
-from hectocar.scoring import fitting
+from hectocar.calibration import optimise as fitting
+from hectocar.calibration.log_prob_tables import Sources, Tables, check_tables
 from hectocar.scoring.metrics import Floats, Ints, _checked_labels, log_softmax
-from hectocar.scoring.sources import Sources, Tables, check_tables
 
 LOWEST_POWER, HIGHEST_POWER = -1.0, 2.0
 FITTED_POWERS = (-1.0, 1.5)

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hectocar.calibration.blend import Blend
+from hectocar.calibration.floor import Floor, mix_prior
+from hectocar.calibration.neighbours import NeighbourModel
+from hectocar.calibration.temperature import Temperature, VectorScaling
 from hectocar.errors import ArtifactError
-from hectocar.scoring.blend import Blend
-from hectocar.scoring.calibrate import Temperature, VectorScaling
-from hectocar.scoring.floor import Floor, mix_prior
 from hectocar.scoring.metrics import log_softmax
-from hectocar.scoring.neighbours import NeighbourModel
 
 Floats = NDArray[np.float64]
 DOUBT_NAMES = (

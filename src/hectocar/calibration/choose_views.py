@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.scoring.blend import Blend
-from hectocar.scoring.calibrate import fit_temperature
-from hectocar.scoring.finish import Level
-from hectocar.scoring.finish_evidence import Evidence, Gain, LinkRow, State, measure_gain, thin_rows
-from hectocar.scoring.finish_fit import ChainFitter, estimate, pays
+from hectocar.calibration.blend import Blend
+from hectocar.calibration.chain import Level
+from hectocar.calibration.evidence import Evidence, Gain, LinkRow, State, measure_gain, thin_rows
+from hectocar.calibration.fit_links import ChainFitter, estimate, pays
+from hectocar.calibration.temperature import fit_temperature
 from hectocar.scoring.metrics import cross_entropy_per_row
 
 POWERS = {"fitted arithmetic mean": 1.0, "fitted geometric mean": 0.0, "fitted power mean": None}

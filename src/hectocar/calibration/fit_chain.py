@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hectocar.calibration.chain import Expected, Finish, Level, arithmetic_mean
+from hectocar.calibration.choose_views import ViewChoice, ViewRow, table_places, view_rows
+from hectocar.calibration.evidence import Evidence, Gain, LinkRow, State, measure_gain
+from hectocar.calibration.fit_floor import FloorFitter, FloorPair
+from hectocar.calibration.fit_links import ChainFit, ChainFitter, Choice, Insurance, pays
 from hectocar.progress import Progress
-from hectocar.scoring.finish import Expected, Finish, Level, arithmetic_mean
-from hectocar.scoring.finish_evidence import Evidence, Gain, LinkRow, State, measure_gain
-from hectocar.scoring.finish_fit import ChainFit, ChainFitter, Choice, Insurance, pays
-from hectocar.scoring.finish_floor import FloorFitter, FloorPair
-from hectocar.scoring.finish_views import ViewChoice, ViewRow, table_places, view_rows
 from hectocar.scoring.metrics import standard_error
 from hectocar.scoring.reliability import (
     DecileRow,

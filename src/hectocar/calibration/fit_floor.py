@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.scoring.calibrate import Temperature
-from hectocar.scoring.finish import Answer, doubt_features, measure_closeness, safe_log
-from hectocar.scoring.finish_evidence import Evidence, Floats, Gain, Ints, State, take_rows, thin_rows
-from hectocar.scoring.finish_fit import ChainFitter, Insurance, estimate, pays
-from hectocar.scoring.floor import Floor, fit_floor, fit_temperature_under, foreign_cost_per_row
+from hectocar.calibration.chain import Answer, doubt_features, measure_closeness, safe_log
+from hectocar.calibration.evidence import Evidence, Floats, Gain, Ints, State, take_rows, thin_rows
+from hectocar.calibration.fit_links import ChainFitter, Insurance, estimate, pays
+from hectocar.calibration.floor import Floor, fit_floor, fit_temperature_under, foreign_cost_per_row
+from hectocar.calibration.temperature import Temperature
 from hectocar.scoring.metrics import log_softmax, standard_error
 
 FOREIGN_SHARES = (0.003, 0.01, 0.03, 0.1)

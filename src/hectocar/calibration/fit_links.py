@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.scoring.blend import Blend, fit_blend, select_greedily
-from hectocar.scoring.calibrate import Temperature, VectorScaling, choose_shrinkage, fit_temperature, fit_vector_scaling
-from hectocar.scoring.finish import Level, arithmetic_mean, safe_log
-from hectocar.scoring.finish_evidence import Evidence, Floats, Gain, Ints, LinkRow, State, measure_gain, take_rows, thin_rows
+from hectocar.calibration.blend import Blend, fit_blend, select_greedily
+from hectocar.calibration.chain import Level, arithmetic_mean, safe_log
+from hectocar.calibration.evidence import Evidence, Floats, Gain, Ints, LinkRow, State, measure_gain, take_rows, thin_rows
+from hectocar.calibration.neighbours import NeighbourModel, fit_neighbours
+from hectocar.calibration.temperature import Temperature, VectorScaling, choose_shrinkage, fit_temperature, fit_vector_scaling
 from hectocar.scoring.metrics import standard_error
-from hectocar.scoring.neighbours import NeighbourModel, fit_neighbours
 
 SHRINKAGES = (10.0, 30.0, 100.0, 300.0)
 SHRINKAGE_ROWS = 4000

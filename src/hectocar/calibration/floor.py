@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from hectocar.scoring import fitting
-from hectocar.scoring.calibrate import FEATURE_LIMIT as TEMPERATURE_LIMIT
-from hectocar.scoring.calibrate import Temperature, check_at_least_zero
+from hectocar.calibration import optimise as fitting
+from hectocar.calibration.temperature import FEATURE_LIMIT as TEMPERATURE_LIMIT
+from hectocar.calibration.temperature import Temperature, check_at_least_zero
 from hectocar.scoring.metrics import CLIP, Floats, _checked_labels, _normalised, softmax
 
 HIGHEST_SHARE = 0.999

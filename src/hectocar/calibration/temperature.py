@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hectocar.scoring import fitting
+from hectocar.calibration import optimise as fitting
 from hectocar.scoring.metrics import Floats, Ints, _checked_labels, _checked_matrix, cross_entropy_per_row, log_softmax, softmax
 
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0

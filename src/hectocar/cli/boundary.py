@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from hectocar.cli.terminal import STDERR, STDOUT, complain
 from hectocar.errors import HectocarError
-from hectocar.terminal import STDERR, STDOUT, complain
 
 OK, REFUSED = 0, 2
 _MAX_TEXT = 300

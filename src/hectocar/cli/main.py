@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.boundary import run_guarded
-from hectocar.cli_parser import build_parser
-from hectocar.config_reader import describe_config, read_config
+from hectocar.cli.boundary import run_guarded
+from hectocar.cli.parser import build_parser
+from hectocar.cli.terminal import ConsoleProgress, print_table, say
+from hectocar.config.reader import describe_config, read_config
+from hectocar.dataset.classes import ClassList
+from hectocar.disk.outputs import check_folder, check_unedited, claim_file, claim_folder
 from hectocar.errors import ConfigError
-from hectocar.outputs import check_folder, check_unedited, claim_file, claim_folder
-from hectocar.photos.classes import ClassList
 from hectocar.progress import count_with
-from hectocar.terminal import ConsoleProgress, print_table, say
 
 # Heavy rooms (torch) are imported inside the commands, so that --help answers at once.
 
 
 def command_audit(args: argparse.Namespace) -> None:
     from hectocar.audit.audit import audit_photos, summarize
-    from hectocar.config import DataConfig
-    from hectocar.network.inference import choose_device
+    from hectocar.config.schema import DataConfig
+    from hectocar.network.arithmetic import choose_device
 
     with ConsoleProgress() as progress:
         report = audit_photos(
@@ -51,8 +51,8 @@ def command_audit(args: argparse.Namespace) -> None:
 
 
 def command_folds(args: argparse.Namespace) -> None:
-    from hectocar.photos.folds import deal_folds, fold_rows, write_fold_table
-    from hectocar.photos.manifest import scan_photos
+    from hectocar.dataset.folds import deal_folds, fold_rows, write_fold_table
+    from hectocar.dataset.manifest import scan_photos
 
     config = read_config(args.preset, args.config, args.set, overrides=_overrides(args)).data
     inputs = [Path(name) for name in (args.config, config.audit, *config.exclude) if name]
@@ -73,7 +73,7 @@ def _overrides(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def command_train(args: argparse.Namespace) -> None:
-    from hectocar.network.inference import choose_device
+    from hectocar.network.arithmetic import choose_device
     from hectocar.training.run import check_folds, start_run, train_folds
 
     config = read_config(args.preset, args.config, args.set, overrides=_overrides(args))
@@ -94,9 +94,9 @@ def command_train(args: argparse.Namespace) -> None:
 
 
 def command_predict(args: argparse.Namespace) -> None:
+    from hectocar.dataset.photo_list import find_photo_list
     from hectocar.delivery.predictor import Classifier, describe_choice
     from hectocar.delivery.submit import check_form, predict_photos, save_submission
-    from hectocar.photos.photo_list import find_photo_list
 
     with ConsoleProgress() as progress, ExitStack() as stack:
         photos = find_photo_list(args.photos, args.sample, progress)
@@ -132,11 +132,11 @@ def _describe_prediction(classes: ClassList, image_id: str, probs_G: NDArray[np.
 
 
 def command_score(args: argparse.Namespace) -> None:
-    from hectocar.photos.classes import read_equivalent_pairs
-    from hectocar.photos.manifest import find_equivalent_pairs
-    from hectocar.scoring.answers import read_answers, score_submission
-    from hectocar.scoring.costs import compute_costs
+    from hectocar.dataset.classes import read_equivalent_pairs
+    from hectocar.dataset.manifest import find_equivalent_pairs
+    from hectocar.scoring.photo_losses import compute_costs
     from hectocar.scoring.submission import read_submission
+    from hectocar.scoring.truth import read_answers, score_submission
 
     if args.photos is not None and args.out is None:
         raise ConfigError("--photos is for the pictures of score.html; give --out DIR too")
@@ -178,9 +178,9 @@ def command_bundle(args: argparse.Namespace) -> None:
 
 
 def command_finish(args: argparse.Namespace) -> None:
-    from hectocar.delivery.finish import finish_runs
-    from hectocar.delivery.finish_report import report_tables, total_lines
-    from hectocar.network.inference import choose_device
+    from hectocar.finish.finish import finish_runs
+    from hectocar.finish.report import report_tables, total_lines
+    from hectocar.network.arithmetic import choose_device
     from hectocar.photos.views import VIEWS, find_views
 
     views = tuple(VIEWS) if args.views is None else tuple(args.views.split(","))
@@ -216,7 +216,7 @@ def command_preview(args: argparse.Namespace) -> None:
 
 
 def command_showroom(args: argparse.Namespace) -> None:
-    from hectocar.photos.showroom import ShowroomSpec, write_showroom
+    from hectocar.showroom import ShowroomSpec, write_showroom
 
     spec = ShowroomSpec(
         num_classes=args.classes,
@@ -243,7 +243,7 @@ def command_demo(args: argparse.Namespace) -> None:
 def command_ablate(args: argparse.Namespace) -> None:
     from hectocar.lab.ablation import read_plan, run_ablation
     from hectocar.lab.ablation_report import save_ablation
-    from hectocar.network.inference import choose_device
+    from hectocar.network.arithmetic import choose_device
 
     plan = read_plan(args.plan, args.set, _overrides(args))
     with ConsoleProgress() as progress:
@@ -263,7 +263,7 @@ def command_plan(args: argparse.Namespace) -> None:
     print_table(plan_rows(config))
     if args.measure:
         from hectocar.lab.step_cost import measure_step_costs, step_cost_rows
-        from hectocar.network.inference import choose_device
+        from hectocar.network.arithmetic import choose_device
 
         say()
         print_table(step_cost_rows(measure_step_costs(config, choose_device(args.device), args.classes, args.steps)))

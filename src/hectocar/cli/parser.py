@@ -1,16 +1,16 @@
-"""The grammar of the command line: every command, its arguments and its help. What a command does stands in cli.py."""
+"""The grammar of the command line: every command, its arguments and its help. What a command does stands in main.py."""
 
 import argparse
 import re
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-from hectocar.cli_values import MAX_WORKERS, fold_choice, path, plain_text, real_number, whole_number
-from hectocar.config import MAX_MEGAPIXELS
-from hectocar.config_reader import list_presets
-from hectocar.config_training import MAX_SEED
+from hectocar.cli.terminal import say
+from hectocar.cli.values import MAX_WORKERS, fold_choice, path, plain_text, real_number, whole_number
+from hectocar.config.reader import list_presets
+from hectocar.config.schema import MAX_MEGAPIXELS
+from hectocar.config.training import MAX_SEED
 from hectocar.errors import ConfigError
-from hectocar.terminal import say
 
 
 class Parser(argparse.ArgumentParser):

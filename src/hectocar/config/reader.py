@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hectocar.codec import build, encode, show
-from hectocar.config import Config
-from hectocar.config_yaml import nest, parse_mapping, parse_setting, read_yaml
+from hectocar.config.schema import Config
+from hectocar.config.yaml_text import nest, parse_mapping, parse_setting, read_yaml
 from hectocar.errors import ConfigError
 
 

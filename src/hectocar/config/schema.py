@@ -1,6 +1,6 @@
 """The typed configuration tree. Every knob of the project is a field below; units are in the names.
 
-Defaults < preset < ``--config file.yaml`` < ``--set training.epochs=12``; see config_reader.py. A section checks itself
+Defaults < preset < ``--config file.yaml`` < ``--set training.epochs=12``; see reader.py. A section checks itself
 when it is made and reports all its mistakes at once.
 """
 
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hectocar.config_training import MAX_SEED, Problems
-from hectocar.config_training import MarginPhase as MarginPhase
-from hectocar.config_training import MixPhase as MixPhase
-from hectocar.config_training import SizePhase as SizePhase
-from hectocar.config_training import TrainingConfig as TrainingConfig
+from hectocar.config.training import MAX_SEED, Problems
+from hectocar.config.training import MarginPhase as MarginPhase
+from hectocar.config.training import MixPhase as MixPhase
+from hectocar.config.training import SizePhase as SizePhase
+from hectocar.config.training import TrainingConfig as TrainingConfig
 
 MAX_MEGAPIXELS = 1000.0
 

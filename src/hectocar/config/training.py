@@ -1,4 +1,4 @@
-"""The part of the configuration tree that schedules a training; config.py holds the rest and the whole."""
+"""The part of the configuration tree that schedules a training; schema.py holds the rest and the whole."""
 
 from dataclasses import dataclass, field
 from typing import Literal

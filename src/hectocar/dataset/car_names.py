@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.photos.classes import ClassList
+from hectocar.dataset.classes import ClassList
 
 _BRANDS = (
     "AM_General Acura Alfa_Romeo Aston_Martin Audi BMW Bentley Bugatti Buick Cadillac Chevrolet Chrysler "

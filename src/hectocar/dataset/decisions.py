@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.artifacts import hash_file, read_json, replace_file
 from hectocar.codec import decode, read_sealed
-from hectocar.config import DataConfig
+from hectocar.config.schema import DataConfig
+from hectocar.disk.artifacts import hash_file, read_json
+from hectocar.disk.writing import replace_file
 from hectocar.errors import ArtifactError, DataError
 from hectocar.photos.shift import PhotoShift
 from hectocar.tables import (

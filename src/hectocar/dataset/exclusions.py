@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from hectocar.dataset.layout import TRAIN
 from hectocar.errors import DataError
-from hectocar.photos.layout import TRAIN
 from hectocar.progress import Progress
 from hectocar.tables import describe_problems, listed, normalize_name, read_named_columns, with_nearest
 

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hectocar.artifacts import replace_file
-from hectocar.config import DataConfig
+from hectocar.config.schema import DataConfig
+from hectocar.dataset.classes import ClassList
+from hectocar.dataset.columns import read_columns, to_ints
+from hectocar.dataset.decisions import group_photos, read_audit
+from hectocar.dataset.manifest import USED, Manifest
+from hectocar.disk.outputs import replace_own_file
+from hectocar.disk.writing import replace_file
 from hectocar.errors import ArtifactError, DataError
-from hectocar.outputs import replace_own_file
-from hectocar.photos.classes import ClassList
-from hectocar.photos.columns import read_columns, to_ints
-from hectocar.photos.decisions import group_photos, read_audit
-from hectocar.photos.manifest import USED, Manifest
 from hectocar.progress import Progress
 from hectocar.tables import csv_text, listed
 

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hectocar.errors import DataError
-from hectocar.photos.finder import (
+from hectocar.dataset.finder import (
     LeftOut,
     Listing,
     check_names,
@@ -23,6 +22,7 @@ from hectocar.photos.finder import (
     photo_suffixes,
     read_folder,
 )
+from hectocar.errors import DataError
 from hectocar.progress import NoProgress, Progress
 from hectocar.tables import listed, normalize_name
 

@@ -13,17 +13,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from hectocar.artifacts import replace_file
-from hectocar.config import DataConfig
+from hectocar.config.schema import DataConfig
+from hectocar.dataset.classes import ClassList, build_class_list, read_equivalent_pairs
+from hectocar.dataset.columns import read_columns, to_ints
+from hectocar.dataset.decisions import Verdicts, check_same_photos, judge_photos, read_audit
+from hectocar.dataset.exclusions import find_excluded, read_exclusions
+from hectocar.dataset.layout import find_photos
+from hectocar.dataset.looks import group_looks
+from hectocar.dataset.scan import PhotoScan, scan_files
+from hectocar.disk.writing import replace_file
 from hectocar.errors import ArtifactError, DataError
-from hectocar.photos.classes import ClassList, build_class_list, read_equivalent_pairs
-from hectocar.photos.columns import read_columns, to_ints
-from hectocar.photos.decisions import Verdicts, check_same_photos, judge_photos, read_audit
 from hectocar.photos.decode import count_workers, read_photo_bytes
-from hectocar.photos.exclusions import find_excluded, read_exclusions
-from hectocar.photos.layout import find_photos
-from hectocar.photos.looks import group_looks
-from hectocar.photos.scan import PhotoScan, scan_files
 from hectocar.progress import NoProgress, Progress, count_with
 from hectocar.tables import listed, normalize_name, repeated_names
 

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from hectocar.errors import DataError
-from hectocar.photos.finder import (
+from hectocar.dataset.finder import (
     DiskSpelling,
     check_names,
     check_utf8,
@@ -16,6 +15,7 @@ from hectocar.photos.finder import (
     photo_suffixes,
     printable,
 )
+from hectocar.errors import DataError
 from hectocar.progress import NoProgress, Progress
 from hectocar.tables import check_unique, listed, normalize_name, read_named_columns
 

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hectocar.artifacts import compute_digest, describe_environment, hash_file, read_json, utc_now
 from hectocar.codec import decode, encode, read_sealed
-from hectocar.config import Config
+from hectocar.config.schema import Config
+from hectocar.dataset.classes import ClassList
+from hectocar.dataset.decisions import DECISIONS_FILE, SHIFT_FILE, read_shift
+from hectocar.dataset.folds import Folds, load_folds
+from hectocar.dataset.manifest import Manifest, load_manifest
+from hectocar.disk.artifacts import compute_digest, describe_environment, hash_file, read_json, utc_now
 from hectocar.errors import ArtifactError
-from hectocar.photos.classes import ClassList
-from hectocar.photos.decisions import DECISIONS_FILE, SHIFT_FILE, read_shift
-from hectocar.photos.folds import Folds, load_folds
-from hectocar.photos.manifest import Manifest, load_manifest
 from hectocar.photos.shift import PhotoShift
 
 PROVENANCE_FILE = "provenance.json"

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hectocar.artifacts import replace_file
+from hectocar.disk.writing import replace_file
 from hectocar.errors import WriteError
 from hectocar.photos.measure import THUMB_PX, Measurement
 

@@ -16,19 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hectocar.artifacts import hash_file, make_folder, read_json
+from hectocar.calibration.chain import Finish
 from hectocar.codec import open_sealed, show, write_sealed
+from hectocar.dataset.classes import ClassList
+from hectocar.dataset.run_inputs import FoldResult
 from hectocar.delivery.bundle_place import check_bundle_place, digest_runs, measure_networks
 from hectocar.delivery.members import BundleSpec, Member, ModelSpec, read_run_model
+from hectocar.disk.artifacts import hash_file, read_json
+from hectocar.disk.outputs import MARK, Mark
+from hectocar.disk.writing import check_room, make_folder
 from hectocar.errors import ArtifactError
 from hectocar.network.carnet import CarNet
 from hectocar.network.weights import check_finite_tensors, load_state_exactly, load_tensors_with_state, save_tensors
-from hectocar.outputs import MARK, Mark
-from hectocar.photos.classes import ClassList
-from hectocar.photos.inputs import FoldResult
 from hectocar.photos.views import VIEWS
-from hectocar.scoring.finish import Finish
-from hectocar.writing import check_room
 
 FORMAT: Literal["hectocar-bundle"] = "hectocar-bundle"
 FORMAT_VERSION: Literal[3] = 3

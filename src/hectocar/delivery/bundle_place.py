@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hectocar.artifacts import compute_digest
+from hectocar.disk.artifacts import compute_digest
+from hectocar.disk.locks import hold_lock
+from hectocar.disk.outputs import MARK, check_folder, read_mark
+from hectocar.disk.writing import check_room
 from hectocar.errors import ArtifactError
-from hectocar.locks import hold_lock
-from hectocar.outputs import MARK, check_folder, read_mark
-from hectocar.writing import check_room
 
 if TYPE_CHECKING:
     from hectocar.delivery.members import BundleSpec

@@ -10,13 +10,13 @@ from typing import Literal
 
 import numpy as np
 
-from hectocar.artifacts import hash_file
-from hectocar.config import InferenceConfig, NetworkConfig
+from hectocar.calibration.chain import Finish
+from hectocar.config.schema import InferenceConfig, NetworkConfig
+from hectocar.dataset.classes import ClassList
+from hectocar.dataset.run_inputs import FoldResult, Provenance, Run, join_parts, read_provenance, read_run
+from hectocar.disk.artifacts import hash_file
 from hectocar.errors import ArtifactError
 from hectocar.network.weights import read_state
-from hectocar.photos.classes import ClassList
-from hectocar.photos.inputs import FoldResult, Provenance, Run, join_parts, read_provenance, read_run
-from hectocar.scoring.finish import Finish
 
 Precision = Literal["float32", "bfloat16", "float16"]
 

@@ -13,16 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from hectocar.delivery.bundle import load_bank, load_network, read_model, to_unit
-from hectocar.delivery.members import BundleSpec, Member
-from hectocar.delivery.oof import own_views
-from hectocar.errors import ConfigError, DataError
-from hectocar.network.carnet import CarNet
-from hectocar.network.inference import choose_device, infer_views
-from hectocar.photos.batches import RenderBatch, iter_render_batches, render_photo
-from hectocar.photos.decode import Pixels, read_photo_bytes
-from hectocar.photos.views import Render, View, find_views, plan_renders
-from hectocar.scoring.finish import (
+from hectocar.calibration.chain import (
     NUM_CROWD,
     Answer,
     Level,
@@ -31,7 +22,16 @@ from hectocar.scoring.finish import (
     measure_closeness,
     normalize_logits,
 )
-from hectocar.scoring.neighbours import NeighbourModel, UnitBank, find_neighbours
+from hectocar.calibration.neighbours import NeighbourModel, UnitBank, find_neighbours
+from hectocar.delivery.bundle import load_bank, load_network, read_model, to_unit
+from hectocar.delivery.members import BundleSpec, Member
+from hectocar.errors import ConfigError, DataError
+from hectocar.network.arithmetic import choose_device
+from hectocar.network.carnet import CarNet
+from hectocar.network.inference import infer_views
+from hectocar.photos.batches import RenderBatch, iter_render_batches, render_photo
+from hectocar.photos.decode import Pixels, read_photo_bytes
+from hectocar.photos.views import Render, View, find_views, own_views, plan_renders
 
 Photo = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image
 _PHOTO_KINDS = "a path, the bytes of a file, or a Pillow image (Image.fromarray makes one of an array)"
@@ -130,7 +130,7 @@ class Classifier:
 
     def views_of(self, member: Member) -> tuple[View, ...]:
         """The views in which a member looks at a photograph."""
-        return find_views(self.level.views) if self.level else own_views(self.spec.models[member.model].inference)
+        return find_views(self.level.views) if self.level else own_views(self.spec.models[member.model].inference.mirror)
 
     @property
     def cost(self) -> float:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from hectocar.artifacts import compute_digest, load_arrays, make_folder, read_json, save_arrays, write_json
 from hectocar.codec import encode
 from hectocar.delivery.predictor import Classifier, ProbabilityTable
+from hectocar.disk.artifacts import compute_digest, load_arrays, read_json, save_arrays, write_json
+from hectocar.disk.outputs import list_content
+from hectocar.disk.writing import make_folder, name_beside, sweep
 from hectocar.errors import ArtifactError
-from hectocar.outputs import list_content
-from hectocar.writing import name_beside, sweep
 
 PART_PHOTOS = 256
 _MARKER = "parts.json"

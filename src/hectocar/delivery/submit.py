@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hectocar.dataset.photo_list import PhotoList
 from hectocar.delivery.predictor import Classifier
 from hectocar.delivery.stream import parts_folder, predict_in_parts, remove_parts
 from hectocar.errors import DataError
-from hectocar.photos.photo_list import PhotoList
 from hectocar.progress import Progress, count_with
 from hectocar.scoring.submission import (
     EquivalentPolicy,

@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hectocar.disk.writing import explaining, replace_file
 from hectocar.errors import ArtifactError
-from hectocar.writing import explaining
-from hectocar.writing import make_folder as make_folder
-from hectocar.writing import replace_file as replace_file
 
 MAX_JSON_BYTES = 32 * 2**20
 """The longest JSON that is read: ten times what a bundle of 10,000 classes has."""

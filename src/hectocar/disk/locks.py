@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hectocar.artifacts import utc_now
+from hectocar.disk.artifacts import utc_now
+from hectocar.disk.processes import Process, read_token, this_process
+from hectocar.disk.writing import explaining, name_beside
 from hectocar.errors import ArtifactError
-from hectocar.processes import Process, read_token, this_process
-from hectocar.writing import explaining, name_beside
 
 if sys.platform == "win32":
     fcntl = None

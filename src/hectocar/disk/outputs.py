@@ -14,10 +14,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hectocar.artifacts import hash_file, write_json
+from hectocar.disk.artifacts import hash_file, write_json
+from hectocar.disk.locks import hold_lock
+from hectocar.disk.writing import explaining, make_folder, name_beside, replace_file, stage
 from hectocar.errors import ArtifactError
-from hectocar.locks import hold_lock
-from hectocar.writing import explaining, make_folder, name_beside, replace_file, stage
 
 MARK = ".hectocar"
 _WORDS = {

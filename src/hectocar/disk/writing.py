@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from hectocar.disk.processes import read_token, this_process
 from hectocar.errors import WriteError
-from hectocar.processes import read_token, this_process
 
 _LEFTOVER = re.compile(r"\..+\.([0-9a-f]{8}-\d+-[0-9a-f]*)-\d+\.part", re.DOTALL)
 _FOREIGN_SECONDS = 7 * 24 * 3600

@@ -12,11 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hectocar.calibration.chain import NUM_CROWD, normalize_logits
+from hectocar.calibration.choose_views import ViewChoice, choose_views
+from hectocar.calibration.evidence import Evidence
+from hectocar.calibration.fit_chain import FinishReport, fit_finish
+from hectocar.calibration.neighbours import find_neighbours
+from hectocar.dataset.decisions import check_same_photos, read_audit, suspected_photos
+from hectocar.dataset.manifest import check_unchanged
+from hectocar.dataset.run_inputs import Run, read_run
 from hectocar.delivery.bundle import Bank, load_network, to_unit, write_bundle
 from hectocar.delivery.bundle_place import claim_bundle
-from hectocar.delivery.finish_report import Effects, write_report
 from hectocar.delivery.members import BundleSpec, join_runs
-from hectocar.delivery.oof import (
+from hectocar.errors import ArtifactError, ConfigError, DataError
+from hectocar.finish.out_of_fold import (
     CLEAN,
     SHIFTED,
     TRAINED,
@@ -25,19 +33,11 @@ from hectocar.delivery.oof import (
     measure_brightness,
     predict_views,
 )
-from hectocar.errors import ArtifactError, ConfigError, DataError
-from hectocar.photos.decisions import check_same_photos, read_audit, suspected_photos
-from hectocar.photos.inputs import Run, read_run
-from hectocar.photos.manifest import check_unchanged
+from hectocar.finish.report import Effects, write_report
 from hectocar.photos.unusable import UNUSABLE
 from hectocar.photos.views import VIEWS, View, find_views
 from hectocar.progress import Progress
 from hectocar.scoring.equivalents import equivalent_effect
-from hectocar.scoring.finish import NUM_CROWD, normalize_logits
-from hectocar.scoring.finish_chain import FinishReport, fit_finish
-from hectocar.scoring.finish_evidence import Evidence
-from hectocar.scoring.finish_views import ViewChoice, choose_views
-from hectocar.scoring.neighbours import find_neighbours
 
 NUM_NEIGHBOURS = 100
 Banks = dict[tuple[int, int], tuple[Bank, NDArray[np.int64]]]

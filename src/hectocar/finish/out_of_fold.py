@@ -15,24 +15,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hectocar.artifacts import compute_digest
 from hectocar.codec import encode
-from hectocar.config import InferenceConfig
+from hectocar.dataset.run_inputs import read_run
 from hectocar.delivery.bundle import load_network
 from hectocar.delivery.members import BundleSpec, Member, read_run_model
-from hectocar.delivery.out_of_fold_store import Predictions, Shelf
+from hectocar.disk.artifacts import compute_digest
+from hectocar.disk.locks import hold_lock
 from hectocar.errors import ArtifactError, DataError
-from hectocar.locks import hold_lock
+from hectocar.finish.out_of_fold_store import Predictions, Shelf
 from hectocar.network.arcface import SubcenterArcFace, find_dominant_centers
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import infer_views
 from hectocar.photos.batches import Change, iter_render_batches, shift_change
 from hectocar.photos.decode import count_workers, decode_photo, read_photo_bytes
-from hectocar.photos.inputs import read_run
 from hectocar.photos.measure import measure_look
 from hectocar.photos.shift import PhotoShift
 from hectocar.photos.unusable import UNUSABLE, make_unusable
-from hectocar.photos.views import LOOK_NAMES, VIEWS, Render, View, plan_renders
+from hectocar.photos.views import LOOK_NAMES, VIEWS, Render, View, own_views, plan_renders
 from hectocar.progress import Progress, count_with
 
 CLEAN, SHIFTED, UNUSABLE_CONDITION, TRAINED = "clean", "shifted", "unusable", "trained"
@@ -93,7 +92,7 @@ def predict_out_of_fold(run_folder: Path, data_folder: Path, device: torch.devic
     spec = read_run_model(run_folder)
     run = read_run(run_folder)
     manifest = run.manifest
-    views = own_views(spec.models[0].inference)
+    views = own_views(spec.models[0].inference.mirror)
     table = predict_views(run_folder, data_folder, views, CLEAN, 0.0, device, progress)
     label_of = dict(zip(manifest.image_id, manifest.labels(run.classes).tolist(), strict=True))
     label_N = np.array([label_of[image_id] for image_id in table.image_id], dtype=np.int64)
@@ -104,11 +103,6 @@ def predict_out_of_fold(run_folder: Path, data_folder: Path, device: torch.devic
         network = load_network(spec, member, torch.device("cpu"))
         angle_N[rows] = _dominant_angles(network, embeddings[rows], label_N[rows])
     return OutOfFold(table.image_id, table.fold, table.logits.mean(axis=0), embeddings, angle_N)
-
-
-def own_views(inference: InferenceConfig) -> tuple[View, ...]:
-    """The views whose logits a network's validation averages."""
-    return (VIEWS["plain"], VIEWS["mirror"]) if inference.mirror else (VIEWS["plain"],)
 
 
 def measure_brightness(run_folder: Path, data_folder: Path) -> float:

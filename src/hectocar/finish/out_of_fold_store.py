@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.artifacts import compute_digest, load_arrays, save_arrays
+from hectocar.disk.artifacts import compute_digest, load_arrays, save_arrays
 from hectocar.photos.views import LOOK_NAMES, VIEWS, Render, View
 
 MAX_FILES = 4

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from hectocar.artifacts import replace_file, write_json
+from hectocar.calibration.evidence import Gain, LinkRow
+from hectocar.calibration.fit_chain import Calibration, FinishReport
+from hectocar.disk.artifacts import write_json
+from hectocar.disk.writing import replace_file
 from hectocar.scoring.equivalents import PolicyEffect, effect_rows
-from hectocar.scoring.finish_chain import Calibration, FinishReport
-from hectocar.scoring.finish_evidence import Gain, LinkRow
 from hectocar.scoring.submission import EquivalentPolicy
 
 Effects = dict[EquivalentPolicy, PolicyEffect]

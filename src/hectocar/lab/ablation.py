@@ -29,18 +29,18 @@ from typing import Any
 
 import torch
 
-from hectocar.artifacts import EventLog, compute_digest
 from hectocar.codec import read_sealed, show, write_sealed
-from hectocar.config import Config
-from hectocar.config_reader import config_to_tree, list_presets, read_config
-from hectocar.config_training import MAX_SEED
-from hectocar.config_yaml import read_yaml
+from hectocar.config.reader import config_to_tree, list_presets, read_config
+from hectocar.config.schema import Config
+from hectocar.config.training import MAX_SEED
+from hectocar.config.yaml_text import read_yaml
+from hectocar.dataset.manifest import check_same_folder, check_unchanged
+from hectocar.dataset.run_inputs import Run, Source, find_sources, outcome_tree, read_run
+from hectocar.disk.artifacts import EventLog, compute_digest
+from hectocar.disk.outputs import check_unedited, claim_folder, mark_folder
 from hectocar.errors import ConfigError
 from hectocar.network.carnet import check_network, list_sizes
-from hectocar.outputs import check_unedited, claim_folder, mark_folder
 from hectocar.photos.decode import count_workers
-from hectocar.photos.inputs import Run, Source, find_sources, outcome_tree, read_run
-from hectocar.photos.manifest import check_same_folder, check_unchanged
 from hectocar.progress import NoProgress, Progress, count_with
 from hectocar.tables import normalize_name, repeated_names
 from hectocar.training.checkpoint import read_epochs

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy import stats
 
+from hectocar.disk.outputs import publish_folder
 from hectocar.lab.ablation import AblationPlan, AblationResult
-from hectocar.outputs import publish_folder
 from hectocar.tables import csv_text
 
 CONFIDENCE = 0.95

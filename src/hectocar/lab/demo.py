@@ -7,23 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from hectocar.config_reader import read_config
+from hectocar.config.reader import read_config
+from hectocar.dataset.classes import read_equivalent_pairs
+from hectocar.dataset.photo_list import find_photo_list
 from hectocar.delivery.bundle import write_bundle
 from hectocar.delivery.members import join_runs
 from hectocar.delivery.predictor import Classifier
 from hectocar.delivery.submit import predict_photos, save_submission
+from hectocar.disk.outputs import MARK, claim_folder, list_content, mark_folder
+from hectocar.disk.writing import name_beside
 from hectocar.errors import ArtifactError
 from hectocar.lab.preview import draw_predictions, draw_preview
-from hectocar.network.inference import choose_device
-from hectocar.outputs import MARK, claim_folder, list_content, mark_folder
-from hectocar.photos.classes import read_equivalent_pairs
-from hectocar.photos.photo_list import find_photo_list
-from hectocar.photos.showroom import ShowroomSpec, write_showroom
+from hectocar.network.arithmetic import choose_device
 from hectocar.progress import Progress, count_with
-from hectocar.scoring.answers import ScoreReport, read_answers, score_submission
 from hectocar.scoring.submission import read_submission
+from hectocar.scoring.truth import ScoreReport, read_answers, score_submission
+from hectocar.showroom import ShowroomSpec, write_showroom
 from hectocar.training.run import create_run, train_folds
-from hectocar.writing import name_beside
 
 PARTS = ("showroom", "run", "bundle", "submission.csv", "predictions.png", "preview.png")
 

@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hectocar.artifacts import replace_file
-from hectocar.config import Config
+from hectocar.config.schema import Config
+from hectocar.dataset.decisions import find_shift
+from hectocar.dataset.layout import find_photos
+from hectocar.disk.outputs import replace_own_file
+from hectocar.disk.writing import replace_file
 from hectocar.errors import DataError
-from hectocar.outputs import replace_own_file
 from hectocar.photos.batches import view_photo
-from hectocar.photos.decisions import find_shift
 from hectocar.photos.decode import decode_photo, read_photo_bytes
-from hectocar.photos.layout import find_photos
 from hectocar.photos.shift import PhotoShift
 from hectocar.training.loader import iter_training_batches
 from hectocar.training.loop import augment_and_mix

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from hectocar.artifacts import replace_file
-from hectocar.audit.page_parts import CONTENT_POLICY, STYLE, Thumb, count_html, escape, name_html, picture_html
+from hectocar.dataset.photo_list import find_photo_list
+from hectocar.disk.outputs import publish_folder
+from hectocar.disk.writing import replace_file
 from hectocar.errors import DataError
-from hectocar.outputs import publish_folder
+from hectocar.pages.parts import CONTENT_POLICY, STYLE, Thumb, count_html, escape, name_html, picture_html
 from hectocar.photos.decode import decode_photo, read_photo_bytes
-from hectocar.photos.photo_list import find_photo_list
-from hectocar.scoring.answers import ScoreReport
-from hectocar.scoring.costs import ClassCost, Costs, PhotoCost
+from hectocar.scoring.photo_losses import ClassCost, Costs, PhotoCost
+from hectocar.scoring.truth import ScoreReport
 from hectocar.tables import csv_text, normalize_name
 
 CLASSES_FILE, PHOTOGRAPHS_FILE, PAGE_FILE = "per_class.csv", "photographs.csv", "score.html"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hectocar.config import Config, SizePhase
+from hectocar.config.schema import Config, SizePhase
+from hectocar.network.arithmetic import autocast
 from hectocar.network.carnet import CarNet
-from hectocar.network.inference import autocast
 from hectocar.training.memory import choose_chunks, chunk_key, read_free_bytes, step_bytes
 from hectocar.training.optimizer import accumulate_gradients, build_optimizer, clip_gradients, set_learning_rates
 

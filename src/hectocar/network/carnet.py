@@ -14,7 +14,7 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hectocar.config import Config, NetworkConfig
+from hectocar.config.schema import Config, NetworkConfig
 from hectocar.errors import ConfigError
 from hectocar.network.arcface import SoftmaxHead, SubcenterArcFace
 from hectocar.network.backbone import create_backbone

@@ -1,10 +1,7 @@
 """Batches of photographs -> logits and embeddings, without chance. Validation, prediction and service all come here."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -13,18 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hectocar.codec import show
-from hectocar.config import DataConfig, InferenceConfig
-from hectocar.errors import ConfigError, DataError
-from hectocar.network.carnet import CarNet, PixelStatistics
+from hectocar.config.schema import DataConfig, InferenceConfig
+from hectocar.errors import DataError
+from hectocar.network.arithmetic import autocast, normalize_batch, to_device
+from hectocar.network.carnet import CarNet
 from hectocar.photos.batches import iter_photo_batches
 from hectocar.photos.decode import PhotoBatch
 from hectocar.photos.shift import PhotoShift
 
 _CPU_SLICE_PIXELS = 8 * 160 * 160
-_DEVICE = re.compile(r"cpu|mps|cuda(:(0|[1-9][0-9]{0,2}))?", re.ASCII)
-"""torch takes meta, which computes nothing, and others that nobody has tried."""
-AUTOCAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -34,70 +28,6 @@ class Outputs:
     logits: NDArray[np.float32]
     embeddings: NDArray[np.float32]
     problems: dict[int, str]
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """``auto`` takes a GPU where there is one.
-
-    Raises:
-        ConfigError: No such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    allowed = "allowed: auto, cpu, cuda, cuda:N, mps"
-    if not _DEVICE.fullmatch(name):
-        raise ConfigError(f"--device is {show(name)}; {allowed}")
-    try:
-        device = torch.device(name)
-        (torch.ones(1, device=device) + 1).item()  # asks it for arithmetic, not for memory alone
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # the last is what a device without kernels raises
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-        raise ConfigError(f"--device is {name!r}, which cannot be used here ({reason}); {allowed}") from error
-    return device
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The arithmetic of ``training.precision`` on a device; float32 leaves everything as it is."""
-    dtype = AUTOCAST_DTYPES.get(precision)
-    return torch.autocast(device.type, dtype, enabled=dtype is not None and has_fast_precision(device, precision))
-
-
-@cache
-def has_fast_precision(device: torch.device, precision: str) -> bool:
-    """False on a device that emulates the precision: float32 is used there, more exact and many times as fast.
-
-    Measured for mobilenetv2 on a processor with AVX2 only: 90 training images/s in float32, 5.4 in bfloat16. GPUs before
-    Ampere (T4, V100) have float16 and no bfloat16.
-    """
-    if precision == "float32":
-        return True
-    if device.type == "cuda" and precision == "bfloat16":
-        with torch.cuda.device(device) if torch.cuda.device_count() > 1 else nullcontext():
-            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type != "cpu" or _cpu_has(precision)
-
-
-def _cpu_has(precision: str) -> bool:
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return False
-    asked = {"bfloat16": "_is_mkldnn_bf16_supported", "float16": "_is_mkldnn_fp16_supported"}[precision]
-    return bool(getattr(torch.ops.mkldnn, asked)())
-
-
-def normalize_batch(images_BCHW: Tensor, pixels: PixelStatistics) -> Tensor:
-    """uint8 or [0, 1] float images -> normalised float32."""
-    mean = torch.tensor(pixels.mean, device=images_BCHW.device).view(1, 3, 1, 1)
-    std = torch.tensor(pixels.std, device=images_BCHW.device).view(1, 3, 1, 1)
-    factor = 1.0 / 255.0 if images_BCHW.dtype == torch.uint8 else 1.0
-    return (images_BCHW.float() * factor - mean) / std
-
-
-def to_device(images_BHWC: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """uint8 (B, H, W, 3) array -> uint8 (B, 3, H, W) tensor in channels_last order, without a copy on a CPU."""
-    images = torch.from_numpy(images_BHWC)
-    if device.type == "cuda":
-        images = images.pin_memory().to(device, non_blocking=True)
-    return images.permute(0, 3, 1, 2)
 
 
 @torch.inference_mode()

@@ -12,8 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hectocar.artifacts import compute_digest, parse_json, replace_file
 from hectocar.codec import SEAL, decode, encode, show
+from hectocar.disk.artifacts import compute_digest, parse_json
+from hectocar.disk.writing import replace_file
 from hectocar.errors import ArtifactError, HectocarError
 
 State = TypeVar("State")

@@ -88,6 +88,11 @@ def find_views(names: Sequence[str]) -> tuple[View, ...]:
     return tuple(VIEWS[name] for name in names)
 
 
+def own_views(mirror: bool) -> tuple[View, ...]:
+    """The views whose logits a network's validation averages."""
+    return (VIEWS["plain"], VIEWS["mirror"]) if mirror else (VIEWS["plain"],)
+
+
 def plan_renders(
     views: Sequence[View], size_px: int, fit: str, brightness: float
 ) -> tuple[tuple[Render, ...], list[tuple[int, bool]]]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.scoring.answers import Answers, match_answers
 from hectocar.scoring.metrics import log_loss_per_row
 from hectocar.scoring.submission import Submission
+from hectocar.scoring.truth import Answers, match_answers
 from hectocar.tables import normalize_name
 
 

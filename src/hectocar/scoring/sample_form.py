@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hectocar.dataset.photo_list import ID_COLUMN
 from hectocar.errors import DataError, HectocarError
-from hectocar.photos.photo_list import ID_COLUMN
 from hectocar.tables import check_unique, listed, read_csv
 
 

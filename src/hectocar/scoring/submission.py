@@ -12,10 +12,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hectocar.dataset.photo_list import ID_COLUMN
+from hectocar.disk.outputs import replace_own_file
 from hectocar.errors import ArtifactError
-from hectocar.outputs import replace_own_file
-from hectocar.photos.photo_list import ID_COLUMN
-from hectocar.scoring.forms import SampleForm, check_class_header, read_sample
+from hectocar.scoring.sample_form import SampleForm, check_class_header, read_sample
 from hectocar.tables import check_unique, describe_problems, first_few, listed, name_problems, normalize_name, read_csv
 
 __all__ = ["EQUIVALENT_POLICIES", "EquivalentPolicy", "SampleForm", "Submission", "build_submission"]

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from hectocar.dataset.classes import join_equivalent
+from hectocar.dataset.photo_list import ID_COLUMN
 from hectocar.errors import ArtifactError, DataError
-from hectocar.photos.classes import join_equivalent
-from hectocar.photos.photo_list import ID_COLUMN
 from hectocar.scoring.metrics import log_loss_grouped, top_k_accuracy
 from hectocar.scoring.submission import Submission, check_values
 from hectocar.tables import check_unique, name_problems, normalize_name, read_named_columns, with_nearest

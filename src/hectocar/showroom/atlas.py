@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from hectocar.photos.showroom.shapes import Floats
+from hectocar.showroom.shapes import Floats
 
 PX_PER_M = 128
 SIDE_WIDTH_M, HEIGHT_M, END_WIDTH_M, WHEEL_M = 6.0, 2.2, 2.2, 1.0

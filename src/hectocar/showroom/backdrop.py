@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from hectocar.photos.showroom.camera import Camera
-from hectocar.photos.showroom.places import paint_place
-from hectocar.photos.showroom.scene import Scene
+from hectocar.showroom.camera import Camera
+from hectocar.showroom.places import paint_place
+from hectocar.showroom.scene import Scene
 
 
 @lru_cache(maxsize=1)

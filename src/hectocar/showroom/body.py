@@ -11,9 +11,9 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.photos.showroom.atlas import Zone, atlas_coordinates
-from hectocar.photos.showroom.catalogue import CarDesign
-from hectocar.photos.showroom.shapes import Floats, Shape
+from hectocar.showroom.atlas import Zone, atlas_coordinates
+from hectocar.showroom.catalogue import CarDesign
+from hectocar.showroom.shapes import Floats, Shape
 
 Ints = NDArray[np.int64]
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hectocar.photos.showroom.shapes import Floats
+from hectocar.showroom.shapes import Floats
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Literal
 
 from hectocar.errors import DataError
-from hectocar.photos.showroom.shapes import STANDARD_SHAPES, BodyStyle, Shape
+from hectocar.showroom.shapes import STANDARD_SHAPES, BodyStyle, Shape
 
 Headlamp = Literal["almond", "slim", "boxy", "round", "split", "angular", "vertical", "quad"]
 Grille = Literal["bars", "slots", "mesh", "kidney", "shield", "slit", "closed", "frame", "spindle"]

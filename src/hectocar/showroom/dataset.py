@@ -12,11 +12,11 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
-from hectocar.artifacts import make_folder
+from hectocar.disk.outputs import claim_folder, list_content
+from hectocar.disk.writing import make_folder
 from hectocar.errors import ArtifactError
-from hectocar.outputs import claim_folder, list_content
-from hectocar.photos.showroom.catalogue import EQUIVALENT_PAIR, catalogue, class_names
-from hectocar.photos.showroom.faults import (
+from hectocar.showroom.catalogue import EQUIVALENT_PAIR, catalogue, class_names
+from hectocar.showroom.faults import (
     FAULT_KINDS,
     PlannedFault,
     encode_jpeg,
@@ -25,9 +25,9 @@ from hectocar.photos.showroom.faults import (
     plan_faults,
     unusable,
 )
-from hectocar.photos.showroom.photo import render_empty_place, render_part, render_photo
-from hectocar.photos.showroom.scene import draw_size
-from hectocar.photos.showroom.spec import ShowroomSpec, ShowroomSummary
+from hectocar.showroom.photo import render_empty_place, render_part, render_photo
+from hectocar.showroom.scene import draw_size
+from hectocar.showroom.spec import ShowroomSpec, ShowroomSummary
 
 _TRAIN, _TEST, _FAULT, _PLAN = range(4)
 

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from hectocar.photos.showroom.catalogue import EQUIVALENT_PAIR
+from hectocar.showroom.catalogue import EQUIVALENT_PAIR
 
 FaultKind = Literal[
     "exact_duplicate", "duplicate_other_class", "near_duplicate", "train_test_duplicate", "wrong_label", "unusable",

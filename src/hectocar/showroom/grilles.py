@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
-from hectocar.photos.showroom.atlas import Material, PanelBrush
-from hectocar.photos.showroom.catalogue import CarDesign
+from hectocar.showroom.atlas import Material, PanelBrush
+from hectocar.showroom.catalogue import CarDesign
 
 if TYPE_CHECKING:
-    from hectocar.photos.showroom.paint_ends import EndFrame
+    from hectocar.showroom.paint_ends import EndFrame
 
 Points = list[tuple[float, float]]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from hectocar.photos.showroom.atlas import Material, PanelBrush, Zone
-from hectocar.photos.showroom.catalogue import CarDesign, Headlamp, Taillamp
-from hectocar.photos.showroom.grilles import paint_grille
+from hectocar.showroom.atlas import Material, PanelBrush, Zone
+from hectocar.showroom.catalogue import CarDesign, Headlamp, Taillamp
+from hectocar.showroom.grilles import paint_grille
 
 Points = list[tuple[float, float]]
 

@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from hectocar.photos.showroom.atlas import Material, PanelBrush, Zone
-from hectocar.photos.showroom.catalogue import CarDesign
-from hectocar.photos.showroom.shapes import Floats, Shape
+from hectocar.showroom.atlas import Material, PanelBrush, Zone
+from hectocar.showroom.catalogue import CarDesign
+from hectocar.showroom.shapes import Floats, Shape
 
 
 def window_outline(design: CarDesign, grow_m: float = 0.0) -> list[tuple[float, float]]:

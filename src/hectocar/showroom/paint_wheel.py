@@ -4,8 +4,8 @@ import math
 
 from PIL import Image
 
-from hectocar.photos.showroom.atlas import Material, PanelBrush, Zone
-from hectocar.photos.showroom.catalogue import CarDesign
+from hectocar.showroom.atlas import Material, PanelBrush, Zone
+from hectocar.showroom.catalogue import CarDesign
 
 _RIM_SHARE = 0.70
 """Rim radius as a share of the tyre's."""

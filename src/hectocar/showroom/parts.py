@@ -4,8 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from hectocar.photos.showroom.atlas import Material, Zone
-from hectocar.photos.showroom.body import (
+from hectocar.showroom.atlas import Material, Zone
+from hectocar.showroom.body import (
     Lattice,
     Layer,
     Mesh,
@@ -15,8 +15,8 @@ from hectocar.photos.showroom.body import (
     join_meshes,
     turned_inside_out,
 )
-from hectocar.photos.showroom.catalogue import CarDesign
-from hectocar.photos.showroom.shapes import Floats, Shape
+from hectocar.showroom.catalogue import CarDesign
+from hectocar.showroom.shapes import Floats, Shape
 
 TYRE_WIDTH_M = 0.23
 _WHEEL_INSET_M = 0.035

@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hectocar.errors import DataError
-from hectocar.photos.showroom.backdrop import noise_window, paint_backdrop, shadow_mask
-from hectocar.photos.showroom.camera import Camera, place_camera
-from hectocar.photos.showroom.catalogue import CarDesign, find_design
-from hectocar.photos.showroom.render import render_car
-from hectocar.photos.showroom.scene import Scene, draw_scene
+from hectocar.showroom.backdrop import noise_window, paint_backdrop, shadow_mask
+from hectocar.showroom.camera import Camera, place_camera
+from hectocar.showroom.catalogue import CarDesign, find_design
+from hectocar.showroom.render import render_car
+from hectocar.showroom.scene import Scene, draw_scene
 
 MIN_EDGE_PX, MAX_EDGE_PX = 16, 4096
 _MEAN_CAR_M = (4.7, 1.85, 1.5)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import ImageDraw
 
-from hectocar.photos.showroom.camera import Camera
-from hectocar.photos.showroom.scene import Place, Scene
-from hectocar.photos.showroom.shapes import Floats
+from hectocar.showroom.camera import Camera
+from hectocar.showroom.scene import Place, Scene
+from hectocar.showroom.shapes import Floats
 
 Draw = ImageDraw.ImageDraw
 Colour = tuple[int, int, int]

@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from hectocar.photos.showroom.atlas import Material, blank_atlas
-from hectocar.photos.showroom.body import Layer, Mesh
-from hectocar.photos.showroom.camera import Camera
-from hectocar.photos.showroom.catalogue import CarDesign
-from hectocar.photos.showroom.paint_ends import paint_front, paint_rear
-from hectocar.photos.showroom.paint_side import paint_side, paint_top
-from hectocar.photos.showroom.paint_wheel import paint_wheel
-from hectocar.photos.showroom.parts import build_car
-from hectocar.photos.showroom.shading import Floats32, Light, Rgb, shade, surface_tables
-from hectocar.photos.showroom.shapes import Floats
+from hectocar.showroom.atlas import Material, blank_atlas
+from hectocar.showroom.body import Layer, Mesh
+from hectocar.showroom.camera import Camera
+from hectocar.showroom.catalogue import CarDesign
+from hectocar.showroom.paint_ends import paint_front, paint_rear
+from hectocar.showroom.paint_side import paint_side, paint_top
+from hectocar.showroom.paint_wheel import paint_wheel
+from hectocar.showroom.parts import build_car
+from hectocar.showroom.shading import Floats32, Light, Rgb, shade, surface_tables
+from hectocar.showroom.shapes import Floats
 
 SUPERSAMPLE = 2
 """Pixels per output pixel and side; the edges of a coarser picture look like staircases."""

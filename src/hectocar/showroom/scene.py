@@ -8,9 +8,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from hectocar.photos.showroom.camera import View
-from hectocar.photos.showroom.render import CarLook
-from hectocar.photos.showroom.shading import Light, Rgb, build_light
+from hectocar.showroom.camera import View
+from hectocar.showroom.render import CarLook
+from hectocar.showroom.shading import Light, Rgb, build_light
 
 Place = Literal["street", "parking", "showroom", "field", "coast"]
 PLACES: tuple[Place, ...] = get_args(Place)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.photos.showroom.atlas import Material
+from hectocar.showroom.atlas import Material
 
 Floats32 = NDArray[np.float32]
 Rgb = tuple[float, float, float]

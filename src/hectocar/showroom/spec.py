@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hectocar.errors import DataError
-from hectocar.photos.showroom.catalogue import MAX_CLASSES, MIN_CLASSES
+from hectocar.showroom.catalogue import MAX_CLASSES, MIN_CLASSES
 
 
 @dataclass(frozen=True, kw_only=True)

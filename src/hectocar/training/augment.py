@@ -21,7 +21,7 @@ from scipy.special import betaincinv
 from torch import Tensor
 from torch.nn import functional as F
 
-from hectocar.config import AugmentConfig, MixPhase
+from hectocar.config.schema import AugmentConfig, MixPhase
 from hectocar.photos.shift import PhotoShift
 
 _AUGMENT_STREAM = 1  # 0 is the loader's, for crops

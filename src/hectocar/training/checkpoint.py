@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hectocar.artifacts import EventLog
 from hectocar.codec import decode
+from hectocar.dataset.run_inputs import FoldResult, join_parts
+from hectocar.disk.artifacts import EventLog
 from hectocar.errors import ArtifactError
 from hectocar.network.weights import check_finite_tensors, load_state_exactly, load_tensors_with_state, save_tensors
-from hectocar.photos.inputs import FoldResult, join_parts
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 _ADVICE = "copy the file again, or remove the fold's folder to train it anew"

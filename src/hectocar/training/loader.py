@@ -1,18 +1,35 @@
 """Training batches: threads decode, crop and resize to uint8; all other augmentation happens later, on the device."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.config import AugmentConfig, DataConfig
+from hectocar.config.schema import AugmentConfig, DataConfig
 from hectocar.network.inference import raise_unread
 from hectocar.photos.decode import PhotoBatch, decode_photo, iter_decoded, read_photo_bytes, resize_photo
+from hectocar.photos.shift import PhotoShift
 from hectocar.training.augment import NUM_CROP_DRAWS, draw_crop_box, uniform_draws
 
 _CROP_STREAM = 0
 """Number of the random stream that crops draw from; the augmentations on the device use others."""
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """What one fold trains on: all photographs of the manifest by row, and which rows are shown and held out."""
+
+    files: Sequence[Path]
+    labels: NDArray[np.int64]
+    num_classes: int
+    train_rows: NDArray[np.int64]
+    valid_rows: NDArray[np.int64]
+    shift: PhotoShift | None = None
+    """Validate a second time on held-out photographs made like those of another set."""
+    pairs: Sequence[tuple[int, int]] = ()
+    """Classes whose names are similar: what similar-car batches are drawn from until the first validation."""
 
 
 def load_crop(

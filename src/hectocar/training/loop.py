@@ -5,7 +5,7 @@ Legend: B batch, M labels per photograph (two where photographs are mixed).
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,15 +16,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hectocar.artifacts import EventLog, replace_file
-from hectocar.config import Config
+from hectocar.config.schema import Config
+from hectocar.dataset.run_inputs import join_parts
+from hectocar.disk.artifacts import EventLog
+from hectocar.disk.writing import replace_file
 from hectocar.errors import ConfigError, DataError
 from hectocar.network.arcface import SubcenterArcFace
+from hectocar.network.arithmetic import autocast, normalize_batch, to_device
 from hectocar.network.carnet import CarNet, list_sizes
-from hectocar.network.inference import autocast, infer_photos, normalize_batch, to_device
+from hectocar.network.inference import infer_photos
 from hectocar.network.weights import save_tensors
 from hectocar.photos.decode import PhotoBatch
-from hectocar.photos.inputs import join_parts
 from hectocar.photos.shift import PhotoShift
 from hectocar.progress import Progress, count_with
 from hectocar.scoring.metrics import cross_entropy_from_logits, top_k_accuracy
@@ -32,7 +34,7 @@ from hectocar.training.augment import MixParams, augment_batch, draw_augment_par
 from hectocar.training.checkpoint import TrainingState, load_checkpoint, read_epochs, save_checkpoint
 from hectocar.training.ema import WeightAverage
 from hectocar.training.label_noise import find_noisy_rows
-from hectocar.training.loader import iter_training_batches
+from hectocar.training.loader import FoldData, iter_training_batches
 from hectocar.training.memory import choose_chunks, chunk_key, read_free_bytes
 from hectocar.training.mining import Pairs, compute_closeness, mine_pairs
 from hectocar.training.optimizer import (
@@ -48,21 +50,6 @@ from hectocar.training.soup import Candidate, brew_soup, load_bound, load_candid
 
 STEPS_PER_LOOK = 20
 """Steps between two checks that the loss is finite."""
-
-
-@dataclass(frozen=True)
-class FoldData:
-    """What one fold trains on: all photographs of the manifest by row, and which rows are shown and held out."""
-
-    files: Sequence[Path]
-    labels: NDArray[np.int64]
-    num_classes: int
-    train_rows: NDArray[np.int64]
-    valid_rows: NDArray[np.int64]
-    shift: PhotoShift | None = None
-    """Validate a second time on held-out photographs made like those of another set."""
-    pairs: Sequence[tuple[int, int]] = ()
-    """Classes whose names are similar: what similar-car batches are drawn from until the first validation."""
 
 
 def train_fold(

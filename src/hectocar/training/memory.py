@@ -15,9 +15,9 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-from hectocar.config import Config, SizePhase
+from hectocar.config.schema import Config, SizePhase
+from hectocar.network.arithmetic import autocast
 from hectocar.network.carnet import CarNet, soft_cross_entropy
-from hectocar.network.inference import autocast
 
 PROBE_BATCH = 4
 WORKSPACE = 1.35

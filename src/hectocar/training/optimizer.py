@@ -7,7 +7,7 @@ import torch
 from timm.optim._param_groups import param_groups_layer_decay
 from torch import Tensor, nn
 
-from hectocar.config import TrainingConfig
+from hectocar.config.schema import TrainingConfig
 from hectocar.network.carnet import CarNet
 
 

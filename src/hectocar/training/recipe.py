@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from hectocar.config import Config, MixPhase, TrainingConfig
+from hectocar.config.schema import Config, MixPhase, TrainingConfig
 
 WARMUP_START = 0.01
 """Warm-up begins at this share of the learning rate."""

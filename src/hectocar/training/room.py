@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from hectocar.config import Config
+from hectocar.config.schema import Config
+from hectocar.disk.writing import check_room
 from hectocar.network.carnet import CarNet
-from hectocar.writing import check_room
 
 
 def check_checkpoint_room(config: Config, num_classes: int, fold_folders: Sequence[Path]) -> None:

@@ -11,21 +11,14 @@ from typing import Any
 
 import torch
 
-from hectocar.artifacts import hash_file, make_folder, read_json, write_json
 from hectocar.codec import encode, write_sealed
-from hectocar.config import Config
-from hectocar.config_reader import config_from_tree, config_to_tree
-from hectocar.errors import ArtifactError, ConfigError
-from hectocar.locks import hold_lock
-from hectocar.network.carnet import check_network
-from hectocar.network.inference import has_fast_precision
-from hectocar.outputs import check_folder, identify, list_content
-from hectocar.photos.car_names import find_similar_pairs
-from hectocar.photos.decisions import SHIFT_FILE, find_shift
-from hectocar.photos.folds import deal_folds
-from hectocar.photos.inputs import PROVENANCE_FILE, RUN_FILES, Run, describe_run, find_sources, outcome_tree, read_run
-from hectocar.photos.layout import find_photos
-from hectocar.photos.manifest import (
+from hectocar.config.reader import config_from_tree, config_to_tree
+from hectocar.config.schema import Config
+from hectocar.dataset.car_names import find_similar_pairs
+from hectocar.dataset.decisions import SHIFT_FILE, find_shift
+from hectocar.dataset.folds import deal_folds
+from hectocar.dataset.layout import find_photos
+from hectocar.dataset.manifest import (
     DAMAGED,
     DUPLICATE,
     EXCLUDED,
@@ -34,8 +27,17 @@ from hectocar.photos.manifest import (
     check_unchanged,
     scan_photos,
 )
+from hectocar.dataset.run_inputs import PROVENANCE_FILE, RUN_FILES, Run, describe_run, find_sources, outcome_tree, read_run
+from hectocar.disk.artifacts import hash_file, read_json, write_json
+from hectocar.disk.locks import hold_lock
+from hectocar.disk.outputs import check_folder, identify, list_content
+from hectocar.disk.writing import make_folder
+from hectocar.errors import ArtifactError, ConfigError
+from hectocar.network.arithmetic import has_fast_precision
+from hectocar.network.carnet import check_network
 from hectocar.progress import Progress
-from hectocar.training.loop import FoldData, train_fold
+from hectocar.training.loader import FoldData
+from hectocar.training.loop import train_fold
 from hectocar.training.room import check_checkpoint_room
 
 _START_FILES = ("folds.parquet", "classes.json", SHIFT_FILE, "provenance.json", "manifest.parquet")

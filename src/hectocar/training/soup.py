@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from hectocar.codec import encode
-from hectocar.config import NetworkConfig
+from hectocar.config.schema import NetworkConfig
+from hectocar.dataset.run_inputs import BINDING, FoldResult
 from hectocar.errors import ArtifactError
 from hectocar.network.backbone import create_backbone
 from hectocar.network.weights import load_tensors_with_state
-from hectocar.photos.inputs import BINDING, FoldResult
 
 Weights = dict[str, Tensor]
 Judge = Callable[[Weights], dict[str, Any]]

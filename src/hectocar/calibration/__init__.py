@@ -1,0 +1,1 @@
+"""Probability: links that turn the answers of networks and neighbours into honest probabilities."""

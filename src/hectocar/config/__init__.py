@@ -1,0 +1,1 @@
+"""The configuration: one tree of frozen dataclasses, and the only reader of YAML."""

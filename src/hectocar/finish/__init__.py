@@ -1,0 +1,1 @@
+"""The finish: out-of-fold answers gathered, links fitted, the bundle made."""

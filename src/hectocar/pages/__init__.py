@@ -1,0 +1,1 @@
+"""Pages for a person: HTML, and pictures inside it."""
