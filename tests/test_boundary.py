@@ -177,11 +177,25 @@ def test_a_signal_is_an_interruption_and_handlers_are_put_back(
             raise
 
     fail_with(monkeypatch, work)
-    before = signal.getsignal(number)
-    assert main(["config"]) == 128 + number
-    assert cleaned == ["cleaned"]
-    assert capsys.readouterr().err.startswith("hectocar: interrupted; ")
-    assert signal.getsignal(number) is before
+    around = signal.signal(number, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        assert main(["config"]) == 128 + number
+        assert cleaned == ["cleaned"]
+        assert capsys.readouterr().err.startswith("hectocar: interrupted; ")
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, around)
+
+
+def test_under_nohup_a_closed_terminal_interrupts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGHUP that the caller ignores stays ignored: the command goes on to its end, and it stays so afterwards."""
+    around = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        fail_with(monkeypatch, lambda: os.kill(os.getpid(), signal.SIGHUP))
+        assert main(["config"]) == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, around)
 
 
 def test_a_callers_own_handler_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
