@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.audit.hashes import find_close_pairs_within
+from hectocar.auditing.hashes import find_close_pairs_within
 
 Codes = NDArray[np.uint64]
 Pairs = set[tuple[int, int, int]]

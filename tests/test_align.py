@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hectocar.audit.align import SIDE_PX, Grey, align_photos, load_grey, take_box
+from hectocar.auditing.align import SIDE_PX, Grey, align_photos, load_grey, take_box
 from pictures import edited_copies, encode, make_picture, save
 
 WHOLE, INNER = (0.0, 0.0, 1.0, 1.0), (0.05, 0.05, 0.9, 0.9)

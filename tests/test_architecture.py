@@ -31,9 +31,9 @@ ROOMS = (
     "calibration",
     "training",
     "delivery",
-    "finish",
+    "finishing",
     "pages",
-    "audit",
+    "auditing",
     "lab",
     "cli",
 )

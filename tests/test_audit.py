@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from hectocar.audit.audit import audit_photos, check_edits, summarize, write_audit
-from hectocar.audit.report import AuditReport
+from hectocar.auditing.audit import audit_photos, check_edits, summarize, write_audit
+from hectocar.auditing.report import AuditReport
 from hectocar.cli.main import main
 from hectocar.dataset.decisions import Decision, read_decisions
 from hectocar.disk.artifacts import EventLog
@@ -137,7 +137,7 @@ def test_edits_made_while_an_audit_works_are_kept(
         path.write_text("page")
         (out / "decisions.csv").write_bytes(before["decisions.csv"] + b"mine")
 
-    monkeypatch.setattr("hectocar.audit.audit.write_page", edit)
+    monkeypatch.setattr("hectocar.auditing.audit.write_page", edit)
     with pytest.raises(ArtifactError, match="edited since hectocar wrote it"):
         write_audit(report, out, NoProgress())
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before | {

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hectocar.audit.drift import TwoSampleTest, compare_quantities
-from hectocar.audit.page import decide_photos, write_page
-from hectocar.audit.page_drift import STRIP_SHARES, choose_strip, drift_sentence, format_number, join_words
-from hectocar.audit.page_plots import choose_edges, nice_ticks
-from hectocar.audit.page_sheets import MAX_IN_GROUP, MEANINGS, TITLES, choose_sheets, partner_of
-from hectocar.audit.report import AuditReport, DriftReport
-from hectocar.audit.shift_fit import ShiftFit
+from hectocar.auditing.drift import TwoSampleTest, compare_quantities
+from hectocar.auditing.page import decide_photos, write_page
+from hectocar.auditing.page_drift import STRIP_SHARES, choose_strip, drift_sentence, format_number, join_words
+from hectocar.auditing.page_plots import choose_edges, nice_ticks
+from hectocar.auditing.page_sheets import MAX_IN_GROUP, MEANINGS, TITLES, choose_sheets, partner_of
+from hectocar.auditing.report import AuditReport, DriftReport
+from hectocar.auditing.shift_fit import ShiftFit
 from hectocar.dataset.decisions import KINDS, Decision
 from hectocar.dataset.scan import scan_files
 from hectocar.photos.shift import PhotoShift

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hectocar.audit.audit import audit_photos
-from hectocar.audit.report import AuditReport
+from hectocar.auditing.audit import audit_photos
+from hectocar.auditing.report import AuditReport
 from hectocar.progress import NoProgress
 
 pytestmark = [pytest.mark.slow, pytest.mark.realdata]

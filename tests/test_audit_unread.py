@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from hectocar.audit.audit import audit_photos
-from hectocar.audit.embedder import build_embedder
-from hectocar.audit.report import AuditReport
-from hectocar.audit.suspect_findings import judge_views
-from hectocar.audit.view_suspects import MIN_SAMPLES
+from hectocar.auditing.audit import audit_photos
+from hectocar.auditing.embedder import build_embedder
+from hectocar.auditing.report import AuditReport
+from hectocar.auditing.suspect_findings import judge_views
+from hectocar.auditing.view_suspects import MIN_SAMPLES
 from hectocar.dataset.scan import scan_files
 from hectocar.errors import DataError
 from hectocar.progress import NoProgress

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from hectocar.audit.embedder import build_embedder
+from hectocar.auditing.embedder import build_embedder
 from hectocar.config.schema import Config, NetworkConfig, SizePhase
 from hectocar.errors import ArtifactError, ConfigError
 from hectocar.lab.step_cost import measure_step_costs
@@ -188,7 +188,7 @@ def test_the_audit_looks_at_the_nearest_size_that_its_backbone_takes(tmp_path: P
     """A transformer that cannot take the audit's 160 px embeds at a size beside it."""
     save_file(make_donor().state_dict(), tmp_path / "w.safetensors")
     for wanted, got in ((160, 160), (42, 48), (36, 32)):
-        monkeypatch.setattr("hectocar.audit.embedder.EMBED_PX", wanted)
+        monkeypatch.setattr("hectocar.auditing.embedder.EMBED_PX", wanted)
         weights = str(tmp_path / "w.safetensors")
         embedder = build_embedder(run=None, weights=weights, backbone=NAME, device=CPU, max_megapixels=90.0)
         assert embedder is not None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hectocar.audit.drift import MAX_COHENS_D, QuantityDrift, compare_quantities, two_sample_auc
+from hectocar.auditing.drift import MAX_COHENS_D, QuantityDrift, compare_quantities, two_sample_auc
 from hectocar.errors import DataError
 
 Floats = NDArray[np.float64]

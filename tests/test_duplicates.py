@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hectocar.audit.duplicates import DuplicateLink, find_links, group_links
-from hectocar.audit.file_findings import judge_duplicates, judge_files
+from hectocar.auditing.duplicates import DuplicateLink, find_links, group_links
+from hectocar.auditing.file_findings import judge_duplicates, judge_files
 from hectocar.dataset.decisions import DROP, GROUP, KEEP, Decision
 from hectocar.dataset.scan import PhotoScan, scan_files
 from pictures import edited_copies, encode, make_picture, save

@@ -8,7 +8,7 @@ from typing import NoReturn
 import pytest
 
 from folders import NFC, NFD, Told, make_data, write_photo
-from hectocar.audit.audit import scan_train_and_test
+from hectocar.auditing.audit import scan_train_and_test
 from hectocar.config.schema import DataConfig
 from hectocar.dataset import finder
 from hectocar.dataset.finder import DiskSpelling, check_utf8, describe_left_out, find_below, photo_suffixes

@@ -23,7 +23,7 @@ from hectocar.dataset.run_inputs import read_run
 from hectocar.delivery import stream
 from hectocar.delivery.bundle import read_model
 from hectocar.delivery.stream import parts_folder, predict_in_parts
-from hectocar.finish.out_of_fold import (
+from hectocar.finishing.out_of_fold import (
     CLEAN,
     SHIFTED,
     UNUSABLE_CONDITION,
@@ -130,7 +130,7 @@ def test_audit_and_finish_share_what_was_predicted(
     runs: list[Path], bundle: Path, showroom: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After `finish`, `audit --run` computes nothing; a view that nobody has asked for yet is computed."""
-    monkeypatch.setattr("hectocar.finish.out_of_fold.infer_views", None)
+    monkeypatch.setattr("hectocar.finishing.out_of_fold.infer_views", None)
     assert len(predict_out_of_fold(runs[0], showroom, CPU, NoProgress()).image_id) > 0
     with pytest.raises(TypeError):
         predict_views(runs[0], showroom, find_views(["half"]), CLEAN, 100.0, CPU, NoProgress())

@@ -14,7 +14,7 @@ from hectocar.calibration.fit_floor import AFFORDABLE, FOREIGN_SHARES, FloorFitt
 from hectocar.calibration.fit_links import ChainFitter, Choice
 from hectocar.codec import decode, encode
 from hectocar.errors import ArtifactError
-from hectocar.finish.report import total_lines
+from hectocar.finishing.report import total_lines
 from hectocar.progress import NoProgress
 from hectocar.scoring.metrics import log_softmax, standard_error
 

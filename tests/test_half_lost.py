@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from hectocar.audit.file_findings import judge_files
+from hectocar.auditing.file_findings import judge_files
 from hectocar.dataset.decisions import DROP, KEEP
 from hectocar.dataset.scan import PhotoScan
 from hectocar.photos.jpeg_stream import JpegStream, read_jpeg

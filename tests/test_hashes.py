@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hectocar.audit import hashes
-from hectocar.audit.hashes import Box, ClosePairs, compute_codes, find_close_pairs, find_close_pairs_within
+from hectocar.auditing import hashes
+from hectocar.auditing.hashes import Box, ClosePairs, compute_codes, find_close_pairs, find_close_pairs_within
 from hectocar.errors import DataError
 
 Codes = NDArray[np.uint64]

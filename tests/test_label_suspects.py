@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hectocar.audit.label_suspects import compute_neighbour_probs, fit_label_noise, rank_label_suspects
+from hectocar.auditing.label_suspects import compute_neighbour_probs, fit_label_noise, rank_label_suspects
 
 Ints, Floats = NDArray[np.int64], NDArray[np.float64]
 NUM_CLASSES = 12

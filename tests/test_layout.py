@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from folders import Told, make_data, write_photo
-from hectocar.audit.audit import scan_train_and_test
+from hectocar.auditing.audit import scan_train_and_test
 from hectocar.config.schema import DataConfig
 from hectocar.dataset.layout import find_photos, find_test_photos
 from hectocar.dataset.manifest import scan_photos

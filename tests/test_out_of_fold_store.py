@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hectocar.disk.artifacts import load_arrays, save_arrays
-from hectocar.finish.out_of_fold_store import MAX_FILES, Predictions, Shelf
+from hectocar.finishing.out_of_fold_store import MAX_FILES, Predictions, Shelf
 from hectocar.photos.views import VIEWS, Render, View, find_views
 
 NUM_PHOTOS, NUM_CLASSES, BRIGHTNESS = 5, 3, 100.0

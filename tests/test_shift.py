@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from hectocar.audit.pixel_sample import LEVELS, PixelSample, sample_pixels
-from hectocar.audit.shift_fit import MIN_PHOTOS, ShiftFit, fit_shift
+from hectocar.auditing.pixel_sample import LEVELS, PixelSample, sample_pixels
+from hectocar.auditing.shift_fit import MIN_PHOTOS, ShiftFit, fit_shift
 from hectocar.codec import decode, encode
 from hectocar.disk.artifacts import read_json, write_json
 from hectocar.errors import ArtifactError, DataError

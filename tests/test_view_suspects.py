@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from hectocar.audit.view_suspects import NO_CAR, PART_ONLY, ROTATED, ViewSuspects, rank_content_suspects, rank_rotated
+from hectocar.auditing.view_suspects import NO_CAR, PART_ONLY, ROTATED, ViewSuspects, rank_content_suspects, rank_rotated
 
 Images = NDArray[np.uint8]
 SIDE_PX = 32

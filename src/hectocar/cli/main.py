@@ -23,7 +23,7 @@ from hectocar.progress import count_with
 
 
 def command_audit(args: argparse.Namespace) -> None:
-    from hectocar.audit.audit import audit_photos, summarize
+    from hectocar.auditing.audit import audit_photos, summarize
     from hectocar.config.schema import DataConfig
     from hectocar.network.arithmetic import choose_device
 
@@ -178,8 +178,8 @@ def command_bundle(args: argparse.Namespace) -> None:
 
 
 def command_finish(args: argparse.Namespace) -> None:
-    from hectocar.finish.finish import finish_runs
-    from hectocar.finish.report import report_tables, total_lines
+    from hectocar.finishing.finish import finish_runs
+    from hectocar.finishing.report import report_tables, total_lines
     from hectocar.network.arithmetic import choose_device
     from hectocar.photos.views import VIEWS, find_views
 

@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.audit.drift import compare_quantities, two_sample_auc
-from hectocar.audit.pixel_sample import sample_pixels
-from hectocar.audit.report import DriftReport
-from hectocar.audit.shift_fit import ShiftFit, fit_shift
+from hectocar.auditing.drift import compare_quantities, two_sample_auc
+from hectocar.auditing.pixel_sample import sample_pixels
+from hectocar.auditing.report import DriftReport
+from hectocar.auditing.shift_fit import ShiftFit, fit_shift
 from hectocar.config.schema import DataConfig
 from hectocar.dataset.scan import PhotoScan
 from hectocar.errors import DataError

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.audit.report import AuditReport
+from hectocar.auditing.report import AuditReport
 from hectocar.dataset.decisions import DROP, RELABEL, Decision
 from hectocar.pages.parts import count_html, escape, name_html
 

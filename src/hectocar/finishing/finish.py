@@ -24,7 +24,7 @@ from hectocar.delivery.bundle import Bank, load_network, to_unit, write_bundle
 from hectocar.delivery.bundle_place import claim_bundle
 from hectocar.delivery.members import BundleSpec, join_runs
 from hectocar.errors import ArtifactError, ConfigError, DataError
-from hectocar.finish.out_of_fold import (
+from hectocar.finishing.out_of_fold import (
     CLEAN,
     SHIFTED,
     TRAINED,
@@ -33,7 +33,7 @@ from hectocar.finish.out_of_fold import (
     measure_brightness,
     predict_views,
 )
-from hectocar.finish.report import Effects, write_report
+from hectocar.finishing.report import Effects, write_report
 from hectocar.photos.unusable import UNUSABLE
 from hectocar.photos.views import VIEWS, View, find_views
 from hectocar.progress import Progress

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from hectocar.audit.drift import QuantityDrift, TwoSampleTest
-from hectocar.audit.shift_fit import ShiftFit
+from hectocar.auditing.drift import QuantityDrift, TwoSampleTest
+from hectocar.auditing.shift_fit import ShiftFit
 from hectocar.dataset.decisions import Decision
 from hectocar.dataset.scan import PhotoScan
 

@@ -8,9 +8,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from hectocar.audit.page_drift import choose_strip, drift_html, drift_sentence
-from hectocar.audit.page_plots import classes_html
-from hectocar.audit.page_sheets import (
+from hectocar.auditing.page_drift import choose_strip, drift_html, drift_sentence
+from hectocar.auditing.page_plots import classes_html
+from hectocar.auditing.page_sheets import (
     DUPLICATE_KINDS,
     MEANINGS,
     TITLES,
@@ -20,7 +20,7 @@ from hectocar.audit.page_sheets import (
     sheet_html,
     tag_html,
 )
-from hectocar.audit.report import AuditReport
+from hectocar.auditing.report import AuditReport
 from hectocar.dataset.decisions import DECISIONS, DECISIONS_FILE, DROP, GROUP, KEEP, RELABEL, Decision
 from hectocar.disk.writing import replace_file
 from hectocar.pages.parts import CONTENT_POLICY, STYLE, Album, build_album, count_html, escape, name_html

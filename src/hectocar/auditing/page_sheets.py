@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from hectocar.audit.report import AuditReport
+from hectocar.auditing.report import AuditReport
 from hectocar.dataset.decisions import DECISIONS_FILE, KEEP, KINDS, Decision
 from hectocar.pages.parts import THUMB_LONG_SIDE_PX, Album, count_html, escape, name_html
 

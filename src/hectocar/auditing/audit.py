@@ -13,14 +13,14 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from hectocar.audit.drift_findings import measure_drift
-from hectocar.audit.duplicates import find_links
-from hectocar.audit.embedder import Embedder, build_embedder
-from hectocar.audit.file_findings import describe_absurd, judge_duplicates, judge_files
-from hectocar.audit.page import write_page
-from hectocar.audit.report import AuditReport
-from hectocar.audit.suspect_findings import judge_labels, judge_views
-from hectocar.audit.view_suspects import MIN_SAMPLES
+from hectocar.auditing.drift_findings import measure_drift
+from hectocar.auditing.duplicates import find_links
+from hectocar.auditing.embedder import Embedder, build_embedder
+from hectocar.auditing.file_findings import describe_absurd, judge_duplicates, judge_files
+from hectocar.auditing.page import write_page
+from hectocar.auditing.report import AuditReport
+from hectocar.auditing.suspect_findings import judge_labels, judge_views
+from hectocar.auditing.view_suspects import MIN_SAMPLES
 from hectocar.codec import encode, write_sealed
 from hectocar.config.schema import DataConfig
 from hectocar.dataset.classes import build_class_list

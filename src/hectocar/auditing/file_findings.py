@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.audit.duplicates import DuplicateLink, group_links
+from hectocar.auditing.duplicates import DuplicateLink, group_links
 from hectocar.dataset.decisions import DROP, GROUP, KEEP, Decision
 from hectocar.dataset.finder import FORMAT_OF_SUFFIX
 from hectocar.dataset.scan import PhotoScan

@@ -19,7 +19,7 @@ from PIL import Image
 from scipy.optimize import least_squares
 from scipy.stats import ks_2samp
 
-from hectocar.audit.pixel_sample import (
+from hectocar.auditing.pixel_sample import (
     LEVELS,
     PixelSample,
     photo_quantiles,

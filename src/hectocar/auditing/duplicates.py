@@ -15,8 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.audit.align import Alignment, Box, Grey, align_photos, load_grey
-from hectocar.audit.hashes import compute_codes, find_close_pairs
+from hectocar.auditing.align import Alignment, Box, Grey, align_photos, load_grey
+from hectocar.auditing.hashes import compute_codes, find_close_pairs
 from hectocar.dataset.scan import PhotoScan
 from hectocar.errors import DataError
 from hectocar.photos.decode import count_workers, decode_photo, read_photo_bytes

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hectocar.audit.drift import QuantityDrift, TwoSampleTest
-from hectocar.audit.page_plots import curve_svg, effect_svg, histogram_svg
-from hectocar.audit.report import AuditReport, DriftReport
-from hectocar.audit.shift_fit import ShiftFit
+from hectocar.auditing.drift import QuantityDrift, TwoSampleTest
+from hectocar.auditing.page_plots import curve_svg, effect_svg, histogram_svg
+from hectocar.auditing.report import AuditReport, DriftReport
+from hectocar.auditing.shift_fit import ShiftFit
 from hectocar.dataset.decisions import DROP
 from hectocar.dataset.scan import PhotoScan
 from hectocar.errors import DataError

@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hectocar.audit.embedder import Embedder
-from hectocar.audit.label_suspects import compute_neighbour_probs, rank_label_suspects
-from hectocar.audit.view_suspects import MIN_SAMPLES, ViewSuspects, rank_content_suspects, rank_rotated
+from hectocar.auditing.embedder import Embedder
+from hectocar.auditing.label_suspects import compute_neighbour_probs, rank_label_suspects
+from hectocar.auditing.view_suspects import MIN_SAMPLES, ViewSuspects, rank_content_suspects, rank_rotated
 from hectocar.dataset.classes import ClassList
 from hectocar.dataset.decisions import KEEP, Decision
 from hectocar.dataset.run_inputs import read_run
 from hectocar.dataset.scan import PhotoScan
 from hectocar.errors import ArtifactError, DataError
-from hectocar.finish.out_of_fold import OutOfFold, predict_out_of_fold
+from hectocar.finishing.out_of_fold import OutOfFold, predict_out_of_fold
 from hectocar.photos.batches import iter_photo_batches
 from hectocar.progress import Progress
 from hectocar.scoring.metrics import softmax

@@ -22,7 +22,7 @@ from hectocar.delivery.members import BundleSpec, Member, read_run_model
 from hectocar.disk.artifacts import compute_digest
 from hectocar.disk.locks import hold_lock
 from hectocar.errors import ArtifactError, DataError
-from hectocar.finish.out_of_fold_store import Predictions, Shelf
+from hectocar.finishing.out_of_fold_store import Predictions, Shelf
 from hectocar.network.arcface import SubcenterArcFace, find_dominant_centers
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import infer_views
