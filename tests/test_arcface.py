@@ -8,8 +8,9 @@ from pytorch_metric_learning.losses import ArcFaceLoss, SubCenterArcFaceLoss
 from torch import Tensor
 from torch.nn import functional as F
 
-from hectocar.network.arcface import SoftmaxHead, SubcenterArcFace, add_angular_margin
+from hectocar.network.arcface import SubcenterArcFace, add_angular_margin
 from hectocar.network.carnet import soft_cross_entropy
+from hectocar.network.softmax import SoftmaxHead
 
 DIM, NUM_CLASSES, BATCH, SCALE = 8, 5, 6, 30.0
 MARGINS = [0.05, 0.1, 0.5, 1.5]

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from hectocar.network.arcface import SubcenterArcFace
-from hectocar.training.label_noise import find_noisy_rows
+from hectocar.training.label_noise import find_noisy_places
 
 
 def make_head() -> SubcenterArcFace:
@@ -24,9 +24,9 @@ def test_planted_strangers_are_found() -> None:
     rng = np.random.default_rng(0)
     embeddings = np.concatenate([near(1, 8, rng), near(4, 2, rng), near(5, 9, rng)])
     labels = np.array([0] * 10 + [1] * 9)
-    noisy = find_noisy_rows(make_head(), embeddings, labels, 60.0)
-    assert noisy.place_N.tolist() == [8, 9]
-    assert noisy.dominant_C.tolist() == [1, 2]
+    dominant = make_head().find_dominant_centers(embeddings, labels)
+    assert find_noisy_places(dominant, labels, 60.0).tolist() == [8, 9]
+    assert dominant.center_C.tolist() == [1, 2]
 
 
 def test_no_class_loses_more_than_half() -> None:
@@ -34,8 +34,9 @@ def test_no_class_loses_more_than_half() -> None:
     rng = np.random.default_rng(0)
     embeddings = -near(0, 10, rng)
     labels = np.zeros(10, dtype=np.int64)
-    assert len(find_noisy_rows(make_head(), embeddings, labels, 60.0).place_N) == 5
-    assert len(find_noisy_rows(make_head(), embeddings, labels, 180.0).place_N) == 0
+    dominant = make_head().find_dominant_centers(embeddings, labels)
+    assert len(find_noisy_places(dominant, labels, 60.0)) == 5
+    assert len(find_noisy_places(dominant, labels, 180.0)) == 0
 
 
 def test_one_center_left_is_plain_arcface() -> None:
@@ -43,7 +44,7 @@ def test_one_center_left_is_plain_arcface() -> None:
     torch.manual_seed(0)
     head, plain = SubcenterArcFace(5, 3, num_subcenters=2), SubcenterArcFace(5, 3, num_subcenters=1)
     dominant = torch.tensor([1, 0, 1])
-    head.keep_one_center(dominant)
+    head.keep_centers(dominant.numpy())
     with torch.no_grad():
         plain.centers.copy_(head.centers.view(3, 2, 5)[torch.arange(3), dominant])
     embed, labels = torch.randn(7, 5), torch.randint(0, 3, (7, 1))
@@ -55,15 +56,13 @@ def test_one_center_left_is_plain_arcface() -> None:
     assert gradient.view(3, 2, 5)[torch.arange(3), 1 - dominant].abs().max() == 0.0
 
 
-def test_weights_from_before_retirement_still_load() -> None:
-    """A file without the flags has all sub-centers active; flags that were stored come back."""
+def test_retirement_is_kept_with_the_weights() -> None:
+    """Flags that were stored come back."""
     head = SubcenterArcFace(5, 3, num_subcenters=2)
-    head.keep_one_center(torch.tensor([1, 0, 1]))
+    head.keep_centers(np.array([1, 0, 1]))
     other = SubcenterArcFace(5, 3, num_subcenters=2)
     other.load_state_dict(head.state_dict())
     assert torch.equal(other.active_CK, head.active_CK)
-    other.load_state_dict({"centers": head.centers.detach()})
-    assert other.active_CK.all()
 
 
 def test_a_margin_per_class() -> None:

@@ -5,7 +5,7 @@ import torch
 
 from hectocar.config.schema import NetworkConfig
 from hectocar.network.carnet import CarNet
-from hectocar.training.mining import compute_closeness, mine_pairs
+from hectocar.training.mining import mine_pairs
 
 LABELS = np.repeat(np.arange(4), 5)
 
@@ -42,7 +42,7 @@ def test_closeness_is_the_largest_cosine_between_active_centres() -> None:
     """Parity with a loop over all pairs of sub-centers, retired ones left out."""
     network = CarNet(NetworkConfig(backbone="test_efficientnet", weights="none", num_subcenters=2, drop_path_max=0.0), 3)
     network.head.active_CK[1, 0] = False
-    closeness = compute_closeness(network)
+    closeness = network.head.compute_closeness()
     assert closeness is not None
     centers = torch.nn.functional.normalize(network.head.centers.detach()).view(3, 2, -1)
     for g in range(3):
@@ -55,4 +55,4 @@ def test_closeness_is_the_largest_cosine_between_active_centres() -> None:
             )
             assert abs(slow - closeness[g, h]) < 1e-5
     softmax = NetworkConfig(backbone="test_efficientnet", weights="none", head="softmax", drop_path_max=0.0)
-    assert compute_closeness(CarNet(softmax, 3)) is None
+    assert CarNet(softmax, 3).head.compute_closeness() is None

@@ -224,10 +224,15 @@ def _convert_plain(hint: Any, value: Any, path: str, problems: list[str]) -> Any
 def _choose(allowed: tuple[Any, ...], value: Any, path: str, problems: list[str]) -> Any:
     if any(value == choice and type(value) is type(choice) for choice in allowed):
         return value
-    near = difflib.get_close_matches(str(value)[:60], [str(arg) for arg in allowed], n=1, cutoff=0.4)
-    hint = f"; nearest: {near[0]}" if near else ""
-    problems.append(f"{path} is {show(value)}; allowed: {', '.join(map(repr, allowed))}{hint}")
+    problems.append(f"{path} is {show(value)}; allowed: {list_choices(value, allowed)}")
     return None
+
+
+def list_choices(value: Any, allowed: Iterable[Any]) -> str:
+    """What is allowed, and the nearest of it to a value that is not."""
+    choices = list(allowed)
+    near = difflib.get_close_matches(str(value)[:60], [str(choice) for choice in choices], n=1, cutoff=0.4)
+    return ", ".join(map(repr, choices)) + (f"; nearest: {near[0]}" if near else "")
 
 
 def _convert_items(

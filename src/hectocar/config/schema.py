@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from hectocar.codec import list_choices
 from hectocar.config.training import MAX_SEED, Problems
 from hectocar.config.training import MarginPhase as MarginPhase
 from hectocar.config.training import MixPhase as MixPhase
@@ -59,6 +60,22 @@ class DataConfig:
         problems.raise_if_any()
 
 
+@dataclass(frozen=True)
+class HeadKind:
+    """Where a head is built, and which keys it understands."""
+
+    module: str
+    """Has ``build_head``; see network/heads.py."""
+    has_margin: bool
+    has_subcenters: bool
+
+
+HEADS = {
+    "arcface": HeadKind("hectocar.network.arcface", has_margin=True, has_subcenters=True),
+    "softmax": HeadKind("hectocar.network.softmax", has_margin=False, has_subcenters=False),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
     backbone: str = "convnext_base.clip_laion2b_augreg_ft_in12k_in1k_384"
@@ -73,8 +90,8 @@ class NetworkConfig:
     """1: pool the last feature map. 2: pool the last two stages, LayerNorm each, concatenate."""
     neck: Literal["none", "batchnorm"] = "none"
     """What stands between the pooled features and the head."""
-    head: Literal["arcface", "softmax"] = "arcface"
-    """Sub-center ArcFace, or a plain linear layer as the control."""
+    head: str = "arcface"
+    """``arcface`` (sub-center ArcFace), or ``softmax``: a plain linear layer as the control."""
     num_subcenters: int = 3
     """ArcFace: centres per class (K)."""
     scale: float = 30.0
@@ -90,6 +107,7 @@ class NetworkConfig:
         problems = Problems("network")
         problems.require(bool(self.backbone), "backbone", self.backbone, "a timm model name")
         problems.require(1.0 <= self.gem_p <= 20.0, "gem_p", self.gem_p, "1 to 20")
+        problems.require(self.head in HEADS, "head", self.head, list_choices(self.head, HEADS))
         problems.require(1 <= self.num_subcenters <= 32, "num_subcenters", self.num_subcenters, "1 to 32")
         problems.positive("scale", self.scale, 1000)
         problems.require(0.0 <= self.drop_path_max < 1.0, "drop_path_max", self.drop_path_max, "0 up to, not including, 1")
@@ -198,9 +216,9 @@ class Config:
     """Validation and prediction."""
 
     def __post_init__(self) -> None:
-        problems = Problems("training")
+        problems, head = Problems("training"), HEADS[self.network.head]
         problems.require(
-            self.training.noise_epoch == 0 or (self.network.head == "arcface" and self.network.num_subcenters > 1),
+            self.training.noise_epoch == 0 or (head.has_subcenters and self.network.num_subcenters > 1),
             "noise_epoch",
             self.training.noise_epoch,
             "0, or network.head arcface with network.num_subcenters of 2 or more",
@@ -211,12 +229,12 @@ class Config:
             self.training.pretrained_mix,
             "nothing when network.weights is 'none': there are no pretrained weights to mix in",
         )
-        if self.network.head == "softmax":
+        if not head.has_margin:
             problems.require(
                 all(phase.margin_rad == 0.0 for phase in self.training.margins),
                 "margins",
                 [phase.margin_rad for phase in self.training.margins],
-                "margin_rad 0 in every phase when network.head is 'softmax', which has no margin",
+                f"margin_rad 0 in every phase when network.head is {self.network.head!r}, which has no margin",
             )
         problems.raise_if_any()
 

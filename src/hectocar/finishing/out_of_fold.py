@@ -23,7 +23,6 @@ from hectocar.disk.artifacts import compute_digest
 from hectocar.disk.locks import hold_lock
 from hectocar.errors import ArtifactError, DataError
 from hectocar.finishing.out_of_fold_store import Predictions, Shelf
-from hectocar.network.arcface import SubcenterArcFace, find_dominant_centers
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import infer_views
 from hectocar.photos.batches import Change, iter_render_batches, shift_change
@@ -258,10 +257,10 @@ def _unusable_change(kinds: Sequence[str], seeds: Sequence[int]) -> Change:
 
 
 def _dominant_angles(network: CarNet, embeddings_ND: NDArray[np.float32], label_N: NDArray[np.int64]) -> NDArray[np.float32]:
-    if not isinstance(network.head, SubcenterArcFace):
+    dominant = network.head.find_dominant_centers(embeddings_ND, label_N)
+    if dominant is None:
         return np.full(len(label_N), np.nan, dtype=np.float32)
-    _, cosine_N = find_dominant_centers(network.head, embeddings_ND, label_N)
-    angles: NDArray[np.float32] = np.arccos(np.clip(cosine_N, -1.0, 1.0))
+    angles: NDArray[np.float32] = np.arccos(np.clip(dominant.cosine_N, -1.0, 1.0))
     return angles
 
 

@@ -1,17 +1,19 @@
-"""Sub-center ArcFace and its control, a linear softmax head.
+"""Sub-center ArcFace.
 
 Deng et al. 2019, "ArcFace" (eq. 3); Deng et al. 2020, "Sub-center ArcFace" (eq. 3: the largest of K cosines per class).
 Legend: B batch, D embedding, C classes, K sub-centers.
 """
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from hectocar.config.schema import NetworkConfig
+from hectocar.network.heads import DominantCenters, Head
 
 
 def add_angular_margin(cosine: Tensor, margin_rad: float | Tensor) -> Tensor:
@@ -30,7 +32,7 @@ def add_angular_margin(cosine: Tensor, margin_rad: float | Tensor) -> Tensor:
     return torch.where(past_pi, cosine - margin_rad * sin_margin, shifted)
 
 
-class SubcenterArcFace(nn.Module):
+class SubcenterArcFace(Head):
     """logits = s * cosine, the label's angle enlarged by the margin; a class's cosine is that of its nearest sub-center."""
 
     active_CK: Tensor
@@ -49,11 +51,6 @@ class SubcenterArcFace(nn.Module):
         if num_subcenters > 1:
             self.register_buffer("active_CK", torch.ones(num_classes, num_subcenters, dtype=torch.bool))
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        if self.num_subcenters > 1:  # weights written before sub-centers could be retired: all are active
-            state_dict.setdefault(f"{prefix}active_CK", torch.ones_like(self.active_CK))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
     def compute_cosine(self, embed_BD: Tensor) -> Tensor:
         """Float32 cosines (B, C, K) between embeddings and all sub-centers."""
         with torch.autocast(embed_BD.device.type, enabled=False):
@@ -62,20 +59,40 @@ class SubcenterArcFace(nn.Module):
             # -2 lies below every cosine: a retired sub-center is never the largest.
             return cosine.masked_fill(~self.active_CK, -2.0) if self.num_subcenters > 1 else cosine
 
-    def keep_one_center(self, dominant_C: Tensor) -> None:
-        """Retires all sub-centers but one per class: K = 1 from here on, with nothing else changed."""
+    @torch.no_grad()
+    def compute_closeness(self) -> NDArray[np.float32]:
+        """(C, C) largest cosine between the active sub-centers of two classes."""
+        cosine_NCK = self.compute_cosine(self.centers)  # a centre is an embedding, too
+        own_CKC = cosine_NCK.amax(dim=2).view(self.num_classes, self.num_subcenters, self.num_classes)
         if self.num_subcenters > 1:
-            self.active_CK.zero_().scatter_(1, dominant_C[:, None], True)
+            own_CKC = own_CKC.masked_fill(~self.active_CK[:, :, None], -2.0)
+        closeness: NDArray[np.float32] = own_CKC.amax(dim=1).cpu().numpy()
+        return closeness
+
+    @torch.no_grad()
+    def find_dominant_centers(self, embed_ND: NDArray[np.float32], label_N: NDArray[np.int64]) -> DominantCenters:
+        """The sub-center that most photographs of each class are nearest to (Deng et al. 2020, section 3.3)."""
+        center_C = np.zeros(self.num_classes, dtype=np.int64)
+        cosine_N = np.empty(len(label_N), dtype=np.float32)
+        for label in np.unique(label_N):
+            rows = np.flatnonzero(label_N == label)
+            embed = torch.from_numpy(embed_ND[rows]).to(self.centers.device)
+            cosine_NK = self.compute_cosine(embed)[:, label].cpu().numpy()
+            center_C[label] = np.bincount(cosine_NK.argmax(axis=1), minlength=self.num_subcenters).argmax()
+            cosine_N[rows] = cosine_NK[:, center_C[label]]
+        return DominantCenters(center_C, cosine_N)
+
+    def keep_centers(self, center_C: NDArray[np.int64]) -> None:
+        """K = 1 from here on, with nothing else changed."""
+        if self.num_subcenters > 1:
+            chosen_C1 = torch.from_numpy(center_C).to(self.centers.device)[:, None]
+            self.active_CK.zero_().scatter_(1, chosen_C1, True)
+
+    def scale_margins(self, factor_C: NDArray[np.float32]) -> None:
+        self.margin_factor_C = torch.from_numpy(factor_C).to(self.centers.device)
 
     def forward(self, embed_BD: Tensor, label_BM: Tensor | None = None, margin_rad: float = 0.0) -> Tensor:
-        """Float32 logits (B, C).
-
-        Args:
-            embed_BD: Embeddings of any length.
-            label_BM: (B, M) labels that get the margin: one column, or two for a mixed photograph, which may be equal.
-                None: no margin (inference).
-            margin_rad: Angle added to each label's angle.
-        """
+        """See ``Head``."""
         cosine_BC = self.compute_cosine(embed_BD).amax(dim=2).clamp(-1.0, 1.0)
         if label_BM is not None and margin_rad != 0.0:
             with torch.autocast(embed_BD.device.type, enabled=False):
@@ -86,43 +103,6 @@ class SubcenterArcFace(nn.Module):
         return cosine_BC * self.scale
 
 
-@torch.no_grad()
-def find_dominant_centers(
-    head: SubcenterArcFace, embed_ND: NDArray[np.float32], label_N: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The sub-center that most photographs of each class are nearest to (Deng et al. 2020, section 3.3).
-
-    Returns:
-        (C,) its number for each class, 0 where the class has no photograph; (N,) each photograph's cosine to its class's.
-    """
-    dominant_C = np.zeros(head.num_classes, dtype=np.int64)
-    cosine_N = np.empty(len(label_N), dtype=np.float32)
-    for label in np.unique(label_N):
-        rows = np.flatnonzero(label_N == label)
-        embed = torch.from_numpy(embed_ND[rows]).to(head.centers.device)
-        cosine_NK = head.compute_cosine(embed)[:, label].cpu().numpy()
-        dominant_C[label] = np.bincount(cosine_NK.argmax(axis=1), minlength=head.num_subcenters).argmax()
-        cosine_N[rows] = cosine_NK[:, dominant_C[label]]
-    return dominant_C, cosine_N
-
-
-class SoftmaxHead(nn.Module):
-    """A linear layer in float32: the control that ArcFace is measured against."""
-
-    def __init__(self, embed_dim: int, num_classes: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(embed_dim, num_classes)
-        nn.init.normal_(self.linear.weight, std=0.01)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, embed_BD: Tensor, label_BM: Tensor | None = None, margin_rad: float = 0.0) -> Tensor:
-        """Float32 logits (B, C); there is no margin to apply.
-
-        Raises:
-            ValueError: A margin other than 0 was asked for.
-        """
-        if margin_rad != 0.0:
-            raise ValueError(f"margin_rad is {margin_rad}; allowed with a softmax head: 0")
-        with torch.autocast(embed_BD.device.type, enabled=False):
-            logits: Tensor = self.linear(embed_BD.float())
-        return logits
+def build_head(config: NetworkConfig, embed_dim: int, num_classes: int) -> Head:
+    """As configured."""
+    return SubcenterArcFace(embed_dim, num_classes, config.num_subcenters, config.scale)

@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 from hectocar.config.schema import Config, NetworkConfig
 from hectocar.errors import ConfigError
-from hectocar.network.arcface import SoftmaxHead, SubcenterArcFace
 from hectocar.network.backbone import create_backbone
 from hectocar.network.depthwise import breaks_channels_last, speed_up_depthwise
 from hectocar.network.gem import GeM
+from hectocar.network.heads import build_head
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,7 @@ class CarNet(nn.Module):
         self.stage_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims) if config.pool_stages == 2 else None
         self.embed_dim = sum(dims)
         self.neck = nn.BatchNorm1d(self.embed_dim) if config.neck == "batchnorm" else nn.Identity()
-        self.head: Any = (
-            SubcenterArcFace(self.embed_dim, num_classes, config.num_subcenters, config.scale)
-            if config.head == "arcface"
-            else SoftmaxHead(self.embed_dim, num_classes)
-        )
+        self.head = build_head(config, self.embed_dim, num_classes)
         self.plain_order = breaks_channels_last(self.backbone)
         if config.channels_last and not self.plain_order:
             self.to(memory_format=torch.channels_last)
@@ -136,7 +132,8 @@ class CarNet(nn.Module):
         pooled_BD = self.embed(images_BCHW)
         with torch.autocast(images_BCHW.device.type, enabled=False):
             embed_BD = self.neck(pooled_BD.float())
-            return self.head(embed_BD, label_BM, margin_rad), embed_BD
+            logits_BC: Tensor = self.head(embed_BD, label_BM, margin_rad)
+            return logits_BC, embed_BD
 
     def compute_loss(
         self, images_BCHW: Tensor, label_BM: Tensor, share_BM: Tensor, *, margin_rad: float, label_smoothing: float
@@ -147,7 +144,7 @@ class CarNet(nn.Module):
             images_BCHW: Normalised.
             label_BM: (B, M) labels of the mixed photographs; the margin goes to all of them.
             share_BM: (B, M) share of each label; rows sum to 1.
-            margin_rad: See ``SubcenterArcFace``.
+            margin_rad: See ``Head``.
             label_smoothing: Share of the target spread evenly over all classes (Szegedy et al. 2016, eq. 13).
         """
         logits_BC, _ = self(images_BCHW, label_BM, margin_rad)

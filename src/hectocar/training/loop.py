@@ -21,7 +21,6 @@ from hectocar.dataset.run_inputs import join_parts
 from hectocar.disk.artifacts import EventLog
 from hectocar.disk.writing import replace_file
 from hectocar.errors import ConfigError, DataError
-from hectocar.network.arcface import SubcenterArcFace
 from hectocar.network.arithmetic import autocast, normalize_batch, to_device
 from hectocar.network.carnet import CarNet, list_sizes
 from hectocar.network.inference import infer_photos
@@ -33,10 +32,10 @@ from hectocar.scoring.metrics import cross_entropy_from_logits, top_k_accuracy
 from hectocar.training.augment import MixParams, augment_batch, draw_augment_params, draw_mix_params, mix_batch
 from hectocar.training.checkpoint import TrainingState, load_checkpoint, read_epochs, save_checkpoint
 from hectocar.training.ema import WeightAverage
-from hectocar.training.label_noise import find_noisy_rows
+from hectocar.training.label_noise import find_noisy_places
 from hectocar.training.loader import FoldData, iter_training_batches
 from hectocar.training.memory import choose_chunks, chunk_key, read_free_bytes
-from hectocar.training.mining import Pairs, compute_closeness, mine_pairs
+from hectocar.training.mining import Pairs, mine_pairs
 from hectocar.training.optimizer import (
     accumulate_gradients,
     build_optimizer,
@@ -253,7 +252,7 @@ def mine_similar(
     if training.similar_prob == 0.0 or (logits_NG is None and training.select == "best"):
         return pairs
     mined = mine_pairs(
-        None if training.select == "last" else logits_NG, data.labels[data.valid_rows], compute_closeness(network), pairs,
+        None if training.select == "last" else logits_NG, data.labels[data.valid_rows], network.head.compute_closeness(), pairs,
         training.max_similar_pairs,
     )  # fmt: skip
     log.write("pairs", epoch=epoch + 1, used=len(mined.pairs), new=mined.num_new, retired=mined.num_retired)
@@ -272,10 +271,12 @@ def drop_label_noise(
         data=config.data, precision=config.training.precision, on_photo=count_with(progress, "looking for wrong labels"),
     )[0]  # fmt: skip
     labels = data.labels[data.train_rows]
-    noisy = find_noisy_rows(judge.head, output.embeddings, labels, config.training.noise_degrees)
+    dominant = judge.head.find_dominant_centers(output.embeddings, labels)
+    assert dominant is not None, "the configuration asks for a head with sub-centers"
     for net in (network, judge):
-        net.head.keep_one_center(torch.from_numpy(noisy.dominant_C).to(net.head.centers.device))
-    rows: list[int] = data.train_rows[noisy.place_N].tolist() if len(labels) - len(noisy.place_N) >= 2 else []
+        net.head.keep_centers(dominant.center_C)
+    place_N = find_noisy_places(dominant, labels, config.training.noise_degrees)
+    rows: list[int] = data.train_rows[place_N].tolist() if len(labels) - len(place_N) >= 2 else []
     log.write("label_noise", epoch=plan.epoch + 1, dropped=[data.files[row].name for row in rows])
     progress.note(f"label noise: {len(rows)} of {len(labels)} photographs are no longer shown; one sub-center a class is kept")
     return rows
@@ -283,10 +284,9 @@ def drop_label_noise(
 
 def set_margin_balance(network: CarNet, data: FoldData, power: float) -> None:
     """Larger margins for small classes: (mean size / own size)^power, at most 2 (after Cao et al. 2019, LDAM)."""
-    if power > 0.0 and isinstance(network.head, SubcenterArcFace):
+    if power > 0.0:
         count_C = np.maximum(np.bincount(data.labels[data.train_rows], minlength=data.num_classes), 1)
-        factor_C = torch.from_numpy(np.minimum((count_C.mean() / count_C) ** power, 2.0)).float()
-        network.head.margin_factor_C = factor_C.to(network.head.centers.device)
+        network.head.scale_margins(np.minimum((count_C.mean() / count_C) ** power, 2.0).astype(np.float32))
 
 
 def describe_chunks(config: Config, num_chunks: dict[str, int], progress: Progress) -> None:

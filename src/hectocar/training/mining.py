@@ -1,18 +1,14 @@
 """Pairs of classes that the network confuses or holds to be near: what similar-car batches are drawn from after an epoch.
 
-Legend: N photographs, G trained classes, K sub-centers, D embedding.
+Legend: N photographs, G trained classes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
-
-from hectocar.network.arcface import SubcenterArcFace
-from hectocar.network.carnet import CarNet
 
 Pairs = list[tuple[int, int]]
 
@@ -71,17 +67,3 @@ def _measure_confusion(logits_NG: NDArray[np.float32], label_N: NDArray[np.int64
     mass_GG /= np.maximum(np.bincount(label_N, minlength=num_classes), 1)[:, None]
     confusion_GG: NDArray[np.float64] = mass_GG + mass_GG.T
     return confusion_GG
-
-
-@torch.no_grad()
-def compute_closeness(network: CarNet) -> NDArray[np.float32] | None:
-    """(G, G) largest cosine between the active sub-centers of two classes; None without sub-center ArcFace."""
-    head = network.head
-    if not isinstance(head, SubcenterArcFace):
-        return None
-    cosine_NGK = head.compute_cosine(head.centers)  # a centre is an embedding, too
-    own_GKG = cosine_NGK.amax(dim=2).view(head.num_classes, head.num_subcenters, head.num_classes)
-    if head.num_subcenters > 1:
-        own_GKG = own_GKG.masked_fill(~head.active_CK[:, :, None], -2.0)
-    closeness: NDArray[np.float32] = own_GKG.amax(dim=1).cpu().numpy()
-    return closeness
