@@ -15,8 +15,9 @@ from hectocar.auditing.embedder import build_embedder
 from hectocar.config.schema import Config, NetworkConfig, SizePhase
 from hectocar.errors import ArtifactError, ConfigError
 from hectocar.lab.step_cost import measure_step_costs
-from hectocar.network.backbone import create_backbone, load_tensors
+from hectocar.network.backbone import create_backbone
 from hectocar.network.carnet import CarNet, check_network
+from hectocar.network.sources import load_tensors
 from hectocar.progress import NoProgress
 from hectocar.training.run import create_run
 from tiny import CPU, make_config, write_photos

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hectocar.errors import ArtifactError, ConfigError
-from hectocar.network.backbone import create_backbone, load_tensors
+from hectocar.network.backbone import create_backbone
+from hectocar.network.sources import load_tensors
 from hectocar.network.weights import load_tensors_with_state, save_tensors
 
 NAME = "test_efficientnet"

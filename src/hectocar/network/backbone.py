@@ -1,42 +1,27 @@
-"""A timm backbone and where its weights come from: timm's hub, a local file, or random numbers when asked to.
+"""A timm backbone, filled from one of the sources in sources.py.
 
 Whatever the source, one strict filling follows: no weight is left at random, none is passed over, none is NaN.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hectocar.errors import ArtifactError, ConfigError
+from hectocar.network.sources import find_source
 from hectocar.tables import nearest_names
 
 # What belongs to a pretrained model's classifier and pooling, whatever its family calls it.
 _HEAD_WORDS = ("classifier", "head", "heads", "fc", "last_linear", "head_dist", "aux_head", "attn_pool")
-# timm's own order: the average of the weights where a training stored it, else the weights.
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "network", "backbone")
 _PREFIXES = ("_orig_mod.", "module.", "model.", "backbone.", "encoder.", "network.")
 _FILTERS = (
     "checkpoint_filter_fn", "checkpoint_filter_fn_encoder", "checkpoint_filter_fn_classifier", "_filter_fn",
     "_filter_torchvision_pretrained",
 )  # fmt: skip
-# What trainings store beside tensors and what is only data when it is unpickled.
-_SCALAR = np.float64(0).__reduce__()[0]
-_HARMLESS: list[Any] = [
-    argparse.Namespace,
-    (_SCALAR, "numpy.core.multiarray.scalar"),
-    (_SCALAR, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    *{type(np.dtype(code)) for code in "?bBhHiIlLqQefdUS"},
-]
 
 
 def create_backbone(name: str, weights: str, drop_path_max: float) -> nn.Module:
@@ -56,12 +41,11 @@ def create_backbone(name: str, weights: str, drop_path_max: float) -> nn.Module:
     if not timm.is_model(name):
         near = nearest_names(name.split(".")[0], timm.list_models())
         raise ConfigError(f"network.backbone is {name!r}, which timm {timm.__version__} does not have; nearest: {near}")
-    if weights == "none":
-        return _build_backbone(name, drop_path_max)
-    tensors = _fetch_from_hub(name) if weights == "hub" else load_tensors(Path(weights))
+    source = find_source(weights)
+    tensors = source.fetch(name)
     backbone = _build_backbone(name, drop_path_max)
-    source = "timm's hub" if weights == "hub" else weights
-    fill_backbone(backbone, tensors, name, source)
+    if tensors is not None:
+        fill_backbone(backbone, tensors, name, source.title)
     return backbone
 
 
@@ -90,68 +74,6 @@ def _build_backbone(name: str, drop_path_max: float) -> nn.Module:
         backbone.attn_pool = None  # we pool ourselves: it would be a weight that nothing trains
     built: nn.Module = backbone
     return built
-
-
-def _fetch_from_hub(name: str) -> dict[str, Tensor]:
-    if not timm.models.is_model_pretrained(name):
-        raise ConfigError(f"network.backbone {name!r} has no weights in timm's hub; set network.weights to a file or to none")
-    try:
-        # Whole, with its own classifier: only so does timm itself insist on every weight. Its random start draws nothing
-        # from the generator that the rest of our network starts from.
-        with torch.random.fork_rng(devices=[]):
-            whole: nn.Module = timm.create_model(name, pretrained=True)
-    except Exception as error:  # hub, network and cache errors come in many types
-        what = "do not fill it" if "loading state_dict" in str(error) else "could not be fetched from timm's hub"
-        raise ArtifactError(
-            f"the weights of {name} {what} ({type(error).__name__}: {' '.join(str(error).split())[:160]}). "
-            "Either give a local file (--weights FILE, safetensors with timm key names), fetch them once on a machine "
-            "with a network, or say --weights none to start from random weights"
-        ) from error
-    return whole.state_dict()
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads safetensors, or a PyTorch file with weights_only (no code of the file is run), whatever the suffix.
-
-    Raises:
-        ArtifactError: Missing, damaged or without a dictionary of tensors.
-    """
-    if not path.is_file():
-        raise ArtifactError(f"network.weights: {path} does not exist; allowed: a file, 'hub' or 'none'")
-    try:
-        if _is_safetensors(path):
-            return load_file(path)
-        with torch.serialization.safe_globals(_HARMLESS), path.open("rb") as file:  # given a path, torch goes by its suffix
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, AttributeError, EOFError, MemoryError) as error:
-        reason = str(error)[:160] or "it is empty or ends too early"
-        raise ArtifactError(f"network.weights: {path} is not a readable weight file ({reason}); copy it again") from error
-    except Exception as error:  # pickle.UnpicklingError: content that weights_only refuses
-        raise ArtifactError(
-            f"network.weights: {path} holds more than tensors and is not loaded ({type(error).__name__}: "
-            f"{' '.join(str(error).split())[:160]}); save the model's state_dict() alone, best as safetensors"
-        ) from error
-    tensors = _unwrap(content)
-    if not tensors:
-        raise ArtifactError(f"network.weights: {path} holds no dictionary of tensors; save the model's state_dict()")
-    return tensors
-
-
-def _is_safetensors(path: Path) -> bool:
-    """By its first bytes, the length of a JSON header and its brace: a suffix may lie."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size
-
-
-def _unwrap(content: object) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, out of whatever they are wrapped in; empty where there are none."""
-    while isinstance(content, Mapping):
-        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
-            return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-        content = inner
-    return {}
 
 
 def fill_backbone(backbone: nn.Module, tensors: Mapping[str, Tensor], name: str, source: str) -> None:
