@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from hectocar import Classifier
-from hectocar.calibration.floor import foreign_cost_per_row
+from hectocar.calibration.floor_loss import unusable_cost_per_row
 
 SOURCES = (
     ("sklearn.datasets.images", "china.jpg"),
@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = write_crops(Path(folder), args.crops, args.seed)
         probs = classifier.predict_table(files).probs_NG
-    cost = foreign_cost_per_row(probs, prior) / float(foreign_cost_per_row(prior[None], prior)[0])
+    cost = unusable_cost_per_row(probs, prior) / float(unusable_cost_per_row(prior[None], prior)[0])
     for package, name in SOURCES:
         stem = Path(name).stem
         rows = [row for row, file in enumerate(files) if file.stem.rsplit("_", 1)[0] == stem]

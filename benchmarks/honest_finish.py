@@ -8,7 +8,7 @@ Rows of one network are means over the networks; differences are paired, against
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from hectocar import Classifier
-from hectocar.calibration.chain import (
-    DOUBT_NAMES,
+from hectocar.calibration.doubts import DOUBT_NAMES, measure_doubts
+from hectocar.calibration.link import (
     Answer,
+    Side,
     arithmetic_mean,
     average_answers,
     average_folds,
-    doubt_features,
     normalize_logits,
+    safe_log,
 )
+from hectocar.calibration.link_floor import FloorLink
+from hectocar.calibration.link_views import ViewBlend
 from hectocar.dataset.decisions import SHIFT_FILE, read_audit, read_shift, suspected_photos
 from hectocar.dataset.manifest import EXCLUDED
 from hectocar.dataset.run_inputs import read_run
@@ -124,9 +127,10 @@ def compare(classifier: Classifier, answers: Answers) -> dict[str, list[Floats]]
         "plain, geometric mean of networks": [average_folds(answers.plain)],
         "+ views, equal weights": [average_folds(mean.sources)],
     }
-    if level.blend is not None:
-        rows["one network, fitted views"] = [level.blend.apply(network.sources) for network in networks]
-        rows["+ views, fitted weights"] = [level.blend.apply(mean.sources)]
+    views = level.find(ViewBlend)
+    if isinstance(views, ViewBlend):
+        rows["one network, fitted views"] = [views.blend.apply(network.sources) for network in networks]
+        rows["+ views, fitted weights"] = [views.blend.apply(mean.sources)]
     rows["one network, everything"] = [serve([network]) for network in networks]
     rows["everything, as served"] = [serve(networks)]
     return rows
@@ -151,12 +155,14 @@ def describe(rows: dict[str, list[Floats]], label_N: NDArray[np.int64], kept_N: 
 def describe_doubts(classifier: Classifier, answers: Answers) -> list[str]:
     """What the floor looks at: one network per photograph (fitted on), all one by one (served), their mean (served wrongly)."""
     level, finish = classifier.level, classifier.spec.finish
-    if level is None or finish is None or level.floor is None:
+    if level is None or finish is None or level.find(FloorLink) is None:
         return []
     tables = [*answers.networks, average_answers(answers.networks)]
-    doubts = [
-        doubt_features(level.answer(table, answers.look_NK), table, answers.look_NK, finish.brightness) for table in tables
-    ]
+    bare, prior = replace(level, links=level.links[:-1]), np.array(classifier.spec.prior)
+    doubts = []
+    for table in tables:
+        log_probs = safe_log(bare.apply([[table]], answers.look_NK, prior, finish.brightness))
+        doubts.append(measure_doubts(log_probs, Side(table, answers.look_NK, prior, finish.brightness)))
     served, averaged = np.stack(doubts[:-1]), doubts[-1]
     rows = np.arange(len(averaged))
     fitted = served[rows % len(served), rows]

@@ -18,10 +18,15 @@ import numpy as np
 import torch
 
 from hectocar.calibration.blend import Blend
-from hectocar.calibration.chain import DOUBT_NAMES, Expected, Finish, Level
+from hectocar.calibration.chain import Expected, Finish, Level
+from hectocar.calibration.doubts import DOUBT_NAMES
 from hectocar.calibration.floor import Floor
+from hectocar.calibration.link_floor import FloorLink
+from hectocar.calibration.link_neighbours import NeighbourLink
+from hectocar.calibration.link_temperature import TemperatureLink
+from hectocar.calibration.link_views import ViewBlend
 from hectocar.calibration.neighbours import NeighbourModel
-from hectocar.calibration.temperature import Temperature, VectorScaling
+from hectocar.calibration.temperature import Temperature
 from hectocar.config.schema import InferenceConfig, NetworkConfig
 from hectocar.dataset.classes import build_class_list
 from hectocar.dataset.run_inputs import FoldResult, Provenance
@@ -55,13 +60,14 @@ def write_model(folder: Path, backbone: str, size_px: int) -> None:
     model = ModelSpec("run", network.config, InferenceConfig(), "float32", Provenance("", {}, "", "", {}, {}))
     share = (1.0 / NUM_CLASSES,) * NUM_CLASSES
     spec = BundleSpec(run, classes, (model,), 100.0, share, share, hash_members(run, members))
-    zeros = (0.0,) * len(DOUBT_NAMES)
-    level = Level(
-        VIEWS, 4.6, Expected(1.0, 0.1, None, None), Blend((0.25,) * 4, 0.0), Temperature(0.0, (), (), ()), (),
-        Blend((0.8, 0.2), 1.0), Temperature(0.0, (), (), ()), VectorScaling((0.0,) * NUM_CLASSES, (0.0,) * NUM_CLASSES),
-        Temperature(0.0, zeros, zeros, (1.0,) * len(DOUBT_NAMES)),
-        Floor(-4.0, zeros, zeros, (1.0,) * len(DOUBT_NAMES)),
-    )  # fmt: skip
+    zeros, ones, plain = (0.0,) * len(DOUBT_NAMES), (1.0,) * len(DOUBT_NAMES), Temperature(0.0, (), (), ())
+    links = (
+        ViewBlend(Blend((0.25,) * 4, "geometric")),
+        TemperatureLink(plain),
+        NeighbourLink(Blend((0.8, 0.2), "arithmetic"), plain),
+        FloorLink(Temperature(0.0, zeros, zeros, ones), Floor(-4.0, zeros, zeros, ones)),
+    )
+    level = Level(VIEWS, 4.6, Expected(1.0, 0.1, None, None), links)
     write_bundle([spec], folder / "bundle", finish=Finish((level,), NeighbourModel(20, 0.1, 0.1), 110.0), banks=banks)
 
 

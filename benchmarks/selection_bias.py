@@ -21,7 +21,7 @@ from hectocar.config.reader import read_config
 from hectocar.lab.ablation_report import estimate_mean
 from hectocar.network.inference import Outputs, infer_photos
 from hectocar.progress import NoProgress
-from hectocar.scoring.metrics import softmax
+from hectocar.scoring.arrays import softmax
 from hectocar.training import loop
 from hectocar.training.run import Run, plan_run, train_folds
 

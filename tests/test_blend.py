@@ -12,15 +12,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import optimize
 
-from hectocar.calibration import blend
-from hectocar.calibration import log_prob_tables as sources
-from hectocar.calibration.blend import Blend, compute_blend_loss, fit_blend, select_greedily
+from hectocar.calibration import log_prob_tables
+from hectocar.calibration.blend import Blend, Mean
+from hectocar.calibration.fit_blend import compute_geometric_loss, fit_blend, select_greedily
+from hectocar.calibration.log_prob_tables import LogProbTables
 from hectocar.codec import decode, encode
 from hectocar.errors import ArtifactError
-from hectocar.scoring.metrics import cross_entropy_per_row, log_softmax
+from hectocar.scoring.arrays import log_softmax
+from hectocar.scoring.metrics import cross_entropy_per_row
 
 Array = NDArray[np.float64]
-POWERS = (-1.0, -0.3, 0.0, 0.5, 1.0, 1.5)
+MEANS: tuple[Mean, ...] = ("arithmetic", "geometric")
 
 
 def models(num_models: int = 4, num_rows: int = 120, num_classes: int = 6, seed: int = 0) -> tuple[Array, NDArray[np.int64]]:
@@ -40,133 +42,140 @@ def simplex(num_models: int, seed: int) -> Array:
     return np.random.default_rng(seed).dirichlet(np.ones(num_models))
 
 
-def make(weights: Array, power: float) -> Blend:
-    return Blend(tuple(weights.tolist()), power)
+def make(weights: Array, mean: Mean) -> Blend:
+    return Blend(tuple(weights.tolist()), mean)
 
 
 def loss_of(model: Blend, log_probs_MNC: Array, label_N: NDArray[np.int64]) -> float:
     return float(cross_entropy_per_row(model.apply(log_probs_MNC), label_N).mean())
 
 
-@pytest.mark.parametrize("power", POWERS)
-def test_the_mean_equals_a_slow_loop(power: float) -> None:
-    """Power 1 is the arithmetic mean, power 0 the geometric, the others their formula, each divided by its row's sum."""
+@pytest.mark.parametrize("mean", MEANS)
+def test_the_mean_equals_a_slow_loop(mean: Mean) -> None:
+    """Sums of probabilities, or products of their powers, each divided by its row's sum."""
     log_probs_MNC, _ = models(3, 7, 4)
     weights = simplex(3, 1)
-    found_NC = make(weights, power).apply(log_probs_MNC)
+    found_NC = make(weights, mean).apply(log_probs_MNC)
     for row in range(7):
         values = []
         for column in range(4):
             probs = [math.exp(log_probs_MNC[m, row, column]) for m in range(3)]
-            if power == 0.0:
+            if mean == "geometric":
                 values.append(math.prod(p**w for p, w in zip(probs, weights, strict=True)))
             else:
-                values.append(sum(w * p**power for p, w in zip(probs, weights, strict=True)) ** (1.0 / power))
+                values.append(sum(w * p for p, w in zip(probs, weights, strict=True)))
         np.testing.assert_allclose(np.exp(found_NC[row]), np.array(values) / sum(values), rtol=1e-10)
 
 
-@given(st.sampled_from(POWERS), st.integers(0, 1000))
+@given(st.sampled_from(MEANS), st.integers(0, 1000))
 @settings(max_examples=30, deadline=None)
-def test_a_blend_does_not_know_the_order_of_models_rows_or_classes(power: float, seed: int) -> None:
+def test_a_blend_does_not_know_the_order_of_models_rows_or_classes(mean: Mean, seed: int) -> None:
     """And its rows are probabilities."""
     log_probs_MNC, _ = models(3, 9, 5, seed)
     weights, generator = simplex(3, seed), np.random.default_rng(seed)
     m, n, c = generator.permutation(3), generator.permutation(9), generator.permutation(5)
-    plain_NC = make(weights, power).apply(log_probs_MNC)
-    turned_NC = make(weights[m], power).apply([table[n][:, c] for table in log_probs_MNC[m]])
+    plain_NC = make(weights, mean).apply(log_probs_MNC)
+    turned_NC = make(weights[m], mean).apply([table[n][:, c] for table in log_probs_MNC[m]])
     np.testing.assert_allclose(turned_NC, plain_NC[n][:, c], atol=1e-12)
     np.testing.assert_allclose(np.exp(plain_NC).sum(axis=1), 1.0, rtol=1e-12)
     assert (plain_NC <= 0.0).all()
 
 
-@pytest.mark.parametrize("power", POWERS)
-def test_one_model_alone_stays_what_it_is(power: float) -> None:
+@pytest.mark.parametrize("mean", MEANS)
+def test_one_model_alone_stays_what_it_is(mean: Mean) -> None:
     """Also beside others of weight 0, whose NaN nobody reads, and beside a copy of itself."""
     log_probs_MNC, _ = models(2, 20)
     one = log_probs_MNC[0]
     for weights, tables in (((1.0,), [one]), ((1.0, 0.0), [one, one * np.nan]), ((0.3, 0.7), [one, one])):
-        np.testing.assert_allclose(Blend(weights, power).apply(tables), one, atol=1e-10)
+        np.testing.assert_allclose(Blend(weights, mean).apply(tables), one, atol=1e-10)
 
 
-@pytest.mark.parametrize("power", POWERS)
-def test_probabilities_of_zero_stay_finite(power: float) -> None:
+@pytest.mark.parametrize("mean", MEANS)
+def test_probabilities_of_zero_stay_finite(mean: Mean) -> None:
     """exp(+-800) leaves float64; the log of 0 counts as -100, below the evaluator's clip."""
     tables = np.log(np.array([[[1.0, 1e-300, 1e-12]], [[0.5, 0.5, 1e-12]]]))
     tables[0, 0, 1] = -np.inf
     with np.errstate(all="raise", under="ignore"):
-        found_NC = Blend((0.5, 0.5), power).apply(tables)
-        loss, gradient = compute_blend_loss(tables, [1], [1.0, 0.0], power)
+        found_NC = Blend((0.5, 0.5), mean).apply(tables)
+        fitted = fit_blend(tables, [1], mean=mean)
     assert np.isfinite(found_NC).all()
-    assert np.isfinite([loss, *gradient]).all()
+    assert fitted.weights == (0.0, 1.0)
 
 
-@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
-def test_rows_that_sum_to_1_005_weigh_no_more(power: float) -> None:
+@pytest.mark.parametrize("mean", MEANS)
+def test_rows_that_sum_to_1_005_weigh_no_more(mean: Mean) -> None:
     """Rounding to float16 leaves such rows; each is divided by its sum before it is blended."""
     log_probs_MNC, label_N = models(3, 30)
     off_MNC = log_probs_MNC + np.random.default_rng(0).uniform(-0.005, 0.005, size=(3, 30, 1))
     weights = simplex(3, 2)
-    np.testing.assert_allclose(make(weights, power).apply(off_MNC), make(weights, power).apply(log_probs_MNC), atol=1e-12)
-    off, exact = (fit_blend(tables, label_N, power=power).weights for tables in (off_MNC, log_probs_MNC))
+    np.testing.assert_allclose(make(weights, mean).apply(off_MNC), make(weights, mean).apply(log_probs_MNC), atol=1e-12)
+    off, exact = (fit_blend(tables, label_N, mean=mean).weights for tables in (off_MNC, log_probs_MNC))
     np.testing.assert_allclose(off, exact, atol=1e-9)
 
 
 def test_chunks_and_float32_do_not_change_a_blend(monkeypatch: pytest.MonkeyPatch) -> None:
     log_probs_MNC, label_N = models(3, 50)
     narrow = [table.astype(np.float32) for table in log_probs_MNC]
-    whole, fitted = make(simplex(3, 0), 0.5).apply(narrow), fit_blend(narrow, label_N, power=0.5)
-    np.testing.assert_allclose(whole, make(simplex(3, 0), 0.5).apply(log_probs_MNC), atol=1e-5)
-    monkeypatch.setattr(sources, "_CELLS", 3 * 6 * 7)
-    np.testing.assert_allclose(make(simplex(3, 0), 0.5).apply(narrow), whole, atol=1e-14)
-    np.testing.assert_allclose(fit_blend(narrow, label_N, power=0.5).weights, fitted.weights, atol=1e-6)
+    blend = make(simplex(3, 0), "geometric")
+    whole, fitted = blend.apply(narrow), fit_blend(narrow, label_N, mean="geometric")
+    np.testing.assert_allclose(whole, blend.apply(log_probs_MNC), atol=1e-5)
+    monkeypatch.setattr(log_prob_tables, "_CELLS", 3 * 6 * 7)
+    np.testing.assert_allclose(blend.apply(narrow), whole, atol=1e-14)
+    np.testing.assert_allclose(fit_blend(narrow, label_N, mean="geometric").weights, fitted.weights, atol=1e-6)
 
 
-@pytest.mark.parametrize("power", [*POWERS, 0.01])
-def test_gradient_and_hessian_are_those_of_finite_differences(power: float) -> None:
+def geometric_loss(log_probs_MNC: Array, label_N: NDArray[np.int64], weights: Array) -> tuple[float, Array, Array]:
+    tables = LogProbTables(list(log_probs_MNC))
+    return compute_geometric_loss(tables, label_N, np.full(len(label_N), 1.0 / len(label_N)), weights)
+
+
+def arithmetic_loss(log_probs_MNC: Array, label_N: NDArray[np.int64], weights: Array) -> tuple[float, Array]:
+    label_probs_MN = np.exp(log_probs_MNC[:, np.arange(len(label_N)), label_N])
+    mixed_N = weights @ label_probs_MN
+    return -float(np.log(mixed_N).mean()), -(label_probs_MN / mixed_N).mean(axis=1)
+
+
+def test_gradient_and_hessian_are_those_of_finite_differences() -> None:
     log_probs_MNC, label_N = models(3, 30)
     weights, weight_N = np.array([0.2, 0.5, 0.3]), np.random.default_rng(0).random(30)
-
-    def loss(point: Array) -> float:
-        return compute_blend_loss(log_probs_MNC, label_N, point, power, weight_N=weight_N)[0]
-
-    _, gradient = compute_blend_loss(log_probs_MNC, label_N, weights, power, weight_N=weight_N)
-    np.testing.assert_allclose(gradient, optimize.approx_fprime(weights, loss, 1e-7), atol=1e-5)
-
-    tables, share_N = sources.Sources(list(log_probs_MNC)), weight_N / weight_N.sum()
-    hessian = blend._evaluate(tables, label_N, share_N, weights, power)[2]
+    tables, share_N = LogProbTables(list(log_probs_MNC)), weight_N / weight_N.sum()
+    _, gradient, hessian = compute_geometric_loss(tables, label_N, share_N, weights)
+    numeric = optimize.approx_fprime(weights, lambda w: compute_geometric_loss(tables, label_N, share_N, w)[0], 1e-7)
+    np.testing.assert_allclose(gradient, numeric, atol=1e-5)
     steps = 1e-5 * np.eye(3)
-    numeric = [(blend._evaluate(tables, label_N, share_N, weights + d, power)[1] - gradient) / 1e-5 for d in steps]
+    numeric = [(compute_geometric_loss(tables, label_N, share_N, weights + d)[1] - gradient) / 1e-5 for d in steps]
     np.testing.assert_allclose(hessian, numeric, atol=1e-3)
 
 
-@pytest.mark.parametrize("power", [*POWERS, None])
+@pytest.mark.parametrize("mean", [*MEANS, None])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_fitted_blend_is_never_worse_than_a_simpler_one(power: float | None, seed: int) -> None:
-    """In-sample it beats each model alone, equal weights and 20 random weights at its own power."""
+def test_a_fitted_blend_is_never_worse_than_a_simpler_one(mean: Mean | None, seed: int) -> None:
+    """In-sample it beats each model alone, equal weights and 20 random weights of its own mean."""
     log_probs_MNC, label_N = models(5, seed=seed)
-    fitted = fit_blend(log_probs_MNC, label_N, power=power)
+    fitted = fit_blend(log_probs_MNC, label_N, mean=mean)
     weights = np.array(fitted.weights)
     assert weights.min() >= 0.0
     assert abs(weights.sum() - 1.0) <= 1e-12
     pruned = np.where(weights < 1e-4, 0.0, weights)
-    if (pruned != weights).any():  # kept only for what they bring; at power -1 a weight of 1e-8 can veto
-        cost = loss_of(make(pruned / pruned.sum(), fitted.power), log_probs_MNC, label_N)
+    if (pruned != weights).any():  # kept only for what they bring
+        cost = loss_of(make(pruned / pruned.sum(), fitted.mean), log_probs_MNC, label_N)
         assert cost > loss_of(fitted, log_probs_MNC, label_N) + 1e-6
     others = [*np.eye(5), np.full(5, 0.2), *(simplex(5, s) for s in range(20))]
-    best = min(loss_of(make(other, fitted.power), log_probs_MNC, label_N) for other in others)
+    best = min(loss_of(make(other, fitted.mean), log_probs_MNC, label_N) for other in others)
     assert loss_of(fitted, log_probs_MNC, label_N) <= best + 1e-6
 
 
-@pytest.mark.parametrize("power", [0.0, 1.0])
-def test_convex_fits_reach_the_global_minimum(power: float) -> None:
+@pytest.mark.parametrize("mean", MEANS)
+def test_convex_fits_reach_the_global_minimum(mean: Mean) -> None:
     """No start of another optimiser ends lower, and the gradient bounds what is left by 1e-6."""
     log_probs_MNC, label_N = models(6, seed=4)
-    weights = np.array(fit_blend(log_probs_MNC, label_N, power=power).weights)
-    loss, gradient = compute_blend_loss(log_probs_MNC, label_N, weights, power)
+    weights = np.array(fit_blend(log_probs_MNC, label_N, mean=mean).weights)
+    compute = geometric_loss if mean == "geometric" else arithmetic_loss
+    loss, gradient = compute(log_probs_MNC, label_N, weights)[:2]
     assert weights @ gradient - gradient.min() <= 1e-6
     for seed in range(3):
         other = optimize.minimize(
-            lambda w: compute_blend_loss(log_probs_MNC, label_N, np.maximum(w, 0.0), power),
+            lambda w: compute(log_probs_MNC, label_N, np.maximum(w, 1e-12))[:2],
             simplex(6, seed),
             jac=True,
             method="SLSQP",
@@ -177,22 +186,13 @@ def test_convex_fits_reach_the_global_minimum(power: float) -> None:
         assert loss <= other.fun + 1e-6
 
 
-def test_a_free_power_is_no_worse_than_any_fixed_one() -> None:
-    log_probs_MNC, label_N = models(4, seed=7)
-    free = fit_blend(log_probs_MNC, label_N, power=None)
-    fixed = [loss_of(fit_blend(log_probs_MNC, label_N, power=power), log_probs_MNC, label_N) for power in POWERS]
-    assert loss_of(free, log_probs_MNC, label_N) <= min(fixed) + 1e-5
-    assert -1.0 <= free.power <= 1.5
-
-
-@pytest.mark.parametrize("power", [1e-3, 1e-4, -7e-5, 1e-5, -2e-6])
-def test_powers_next_to_zero_are_fitted(power: float) -> None:
-    """They multiply the rounding of a loss by up to a million, and once kept the descent from ending. The fit is as good as the
-    geometric one beside it."""
-    for seed in range(4):
-        log_probs_MNC, label_N = models(2, 360, 6, seed)
-        near, geometric = (fit_blend(log_probs_MNC, label_N, power=value) for value in (power, 0.0))
-        assert loss_of(near, log_probs_MNC, label_N) == pytest.approx(loss_of(geometric, log_probs_MNC, label_N), abs=2e-3)
+def test_a_free_mean_is_the_better_one() -> None:
+    for seed in range(6):
+        log_probs_MNC, label_N = models(4, seed=seed)
+        free = fit_blend(log_probs_MNC, label_N, mean=None)
+        losses = {mean: loss_of(fit_blend(log_probs_MNC, label_N, mean=mean), log_probs_MNC, label_N) for mean in MEANS}
+        assert loss_of(free, log_probs_MNC, label_N) == min(losses.values())
+        assert free.mean == min(MEANS, key=lambda mean: losses[mean])
 
 
 def test_a_planted_mixture_is_recovered() -> None:
@@ -201,21 +201,21 @@ def test_a_planted_mixture_is_recovered() -> None:
     tables = log_softmax(generator.normal(scale=2.0, size=(3 * 5000, 5))).reshape(3, 5000, 5)
     truth_NC = np.tensordot([0.7, 0.3, 0.0], np.exp(tables), axes=1)
     label_N = (truth_NC.cumsum(axis=1) < generator.random((5000, 1))).sum(axis=1).clip(max=4)
-    weights = fit_blend(tables, label_N, power=1.0).weights
+    weights = fit_blend(tables, label_N, mean="arithmetic").weights
     assert weights == pytest.approx((0.7, 0.3, 0.0), abs=0.04)
 
 
-@pytest.mark.parametrize("power", [1.0, 0.0, 0.5])
-def test_models_and_rows_given_twice_change_nothing(power: float) -> None:
+@pytest.mark.parametrize("mean", MEANS)
+def test_models_and_rows_given_twice_change_nothing(mean: Mean) -> None:
     """Copies share their model's weight, and a weight of two is the row twice."""
     log_probs_MNC, label_N = models(3, 60)
-    plain = loss_of(fit_blend(log_probs_MNC, label_N, power=power), log_probs_MNC, label_N)
+    plain = loss_of(fit_blend(log_probs_MNC, label_N, mean=mean), log_probs_MNC, label_N)
     doubled = np.concatenate([log_probs_MNC, log_probs_MNC])
-    assert loss_of(fit_blend(doubled, label_N, power=power), doubled, label_N) == pytest.approx(plain, abs=1e-6)
+    assert loss_of(fit_blend(doubled, label_N, mean=mean), doubled, label_N) == pytest.approx(plain, abs=1e-6)
     weight_N = np.tile([0, 1, 2], 20)
     index = np.repeat(np.arange(60), weight_N)
-    weighted = fit_blend(log_probs_MNC, label_N, power=power, weight_N=weight_N)
-    repeated = fit_blend(log_probs_MNC[:, index], label_N[index], power=power)
+    weighted = fit_blend(log_probs_MNC, label_N, mean=mean, weight_N=weight_N)
+    repeated = fit_blend(log_probs_MNC[:, index], label_N[index], mean=mean)
     np.testing.assert_allclose(weighted.weights, repeated.weights, atol=1e-3)
 
 
@@ -226,10 +226,10 @@ def test_a_tiny_weight_that_saves_a_row_is_kept() -> None:
     tables[1] = np.log([0.5, 0.5])
     label_N = np.zeros(20_000, dtype=np.int64)
     label_N[0] = 1
-    weights = fit_blend(tables, label_N, power=1.0).weights
+    weights = fit_blend(tables, label_N, mean="arithmetic").weights
     assert 5e-5 < weights[1] < 2e-4
     tables[0] = np.log([1.0 - 1e-3, 1e-3])
-    assert fit_blend(tables, label_N, power=1.0).weights == (1.0, 0.0)
+    assert fit_blend(tables, label_N, mean="arithmetic").weights == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -238,7 +238,7 @@ def test_greedy_selection_is_the_baseline(seed: int) -> None:
     log_probs_MNC, label_N = models(6, seed=seed)
     greedy = select_greedily(log_probs_MNC, label_N, num_rounds=30)
     loss = loss_of(greedy, log_probs_MNC, label_N)
-    assert loss >= loss_of(fit_blend(log_probs_MNC, label_N, power=1.0), log_probs_MNC, label_N) - 1e-6
+    assert loss >= loss_of(fit_blend(log_probs_MNC, label_N, mean="arithmetic"), log_probs_MNC, label_N) - 1e-6
     assert loss <= min(cross_entropy_per_row(table, label_N).mean() for table in log_probs_MNC)
     assert any(np.allclose(np.array(greedy.weights) * k, np.round(np.array(greedy.weights) * k)) for k in range(1, 31))
 
@@ -260,8 +260,8 @@ def test_greedy_selection_equals_a_slow_loop() -> None:
 
 def test_json_gives_identical_predictions() -> None:
     log_probs_MNC, label_N = models()
-    for power in (None, 1.0):
-        fitted = fit_blend(log_probs_MNC, label_N, power=power)
+    for mean in (None, "arithmetic"):
+        fitted = fit_blend(log_probs_MNC, label_N, mean=mean)
         again = decode(Blend, json.loads(json.dumps(encode(fitted), allow_nan=False)), "model.json")
         assert again == fitted
         np.testing.assert_array_equal(again.apply(log_probs_MNC), fitted.apply(log_probs_MNC))
@@ -270,14 +270,14 @@ def test_json_gives_identical_predictions() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ("x", "the content is 'x'; expected a mapping with weights, power"),
-        ({"weights": [1.0]}, "power is missing"),
-        ({"weights": [], "power": 1.0}, "allowed: one or more"),
-        ({"weights": [0.5, 0.4], "power": 1.0}, "that sum to 1"),
-        ({"weights": [1.5, -0.5], "power": 1.0}, "0 or more each"),
-        ({"weights": [math.nan], "power": 1.0}, "weights.0 is nan; expected a finite number"),
-        ({"weights": [1.0], "power": 3.0}, "power is 3.0; allowed: -1 to 2"),
-        ({"weights": [1.0], "power": "1"}, "power is '1'; expected a number"),
+        ("x", "the content is 'x'; expected a mapping with weights, mean"),
+        ({"weights": [1.0]}, "mean is missing"),
+        ({"weights": [], "mean": "arithmetic"}, "allowed: one or more"),
+        ({"weights": [0.5, 0.4], "mean": "arithmetic"}, "that sum to 1"),
+        ({"weights": [1.5, -0.5], "mean": "arithmetic"}, "0 or more each"),
+        ({"weights": [math.nan], "mean": "arithmetic"}, "weights.0 is nan; expected a finite number"),
+        ({"weights": [1.0], "mean": 0.0}, "mean is 0.0; allowed: 'arithmetic', 'geometric'"),
+        ({"weights": [1.0], "mean": "harmonic"}, "mean is 'harmonic'; allowed: 'arithmetic', 'geometric'; nearest: arithmetic"),
     ],
 )
 def test_bad_json_is_refused(data: Any, message: str) -> None:
@@ -291,20 +291,21 @@ HALF: Any = np.log(np.full((2, 3), 1 / 3))
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Blend((1.0,), 1.0).apply([HALF, HALF]), "there are 2 tables .* allowed: 1, one per weight"),
-        (lambda: Blend((0.5, 0.5), 1.0).apply([HALF, HALF[:1]]), r"\(1, 3\), \(2, 3\); allowed: .* one shape"),
-        (lambda: fit_blend([], [0], power=1.0), "tables of shape nothing; allowed: floats, all of one shape"),
-        (lambda: fit_blend(np.zeros((1, 2, 3), dtype=int), [0, 1], power=1.0), "allowed: floats"),
-        (lambda: fit_blend([HALF[0]], [0], power=1.0), r"shape \(3,\); allowed: .* \(rows, classes\)"),
+        (lambda: Blend((1.0,), "arithmetic").apply([HALF, HALF]), "there are 2 tables .* allowed: 1, one per weight"),
+        (lambda: Blend((0.5, 0.5), "arithmetic").apply([HALF, HALF[:1]]), r"\(1, 3\), \(2, 3\); allowed: .* one shape"),
+        (lambda: fit_blend([], [0], mean="arithmetic"), "tables of shape nothing; allowed: floats, all of one shape"),
+        (lambda: fit_blend(np.zeros((1, 2, 3), dtype=int), [0, 1], mean="arithmetic"), "allowed: floats"),
+        (lambda: fit_blend([HALF[0]], [0], mean="arithmetic"), r"shape \(3,\); allowed: .* \(rows, classes\)"),
         (
-            lambda: fit_blend([HALF, HALF + 1.0], [0, 1], power=1.0),
+            lambda: fit_blend([HALF, HALF + 1.0], [0, 1], mean="arithmetic"),
             r"row 0 of model 1 sums to 2.7.* allowed: log-probabilities",
         ),
-        (lambda: fit_blend([HALF * np.nan], [0, 1], power=1.0), "row 0 of model 0 sums to nan"),
-        (lambda: fit_blend([HALF], [0, 3], power=1.0), r"label_N\[1\] is 3; allowed: 0 to 2"),
-        (lambda: fit_blend([HALF], [0, 1], power=2.5), "power is 2.5; allowed: -1 to 2"),
-        (lambda: fit_blend([HALF], [0, 1], power=1.0, weight_N=[1.0, -1.0]), r"weight_N .* allowed: \(2,\) finite numbers"),
-        (lambda: compute_blend_loss([HALF], [0, 1], [0.5, 0.5], 1.0), r"weights_M has shape \(2,\); allowed: \(1,\)"),
+        (lambda: fit_blend([HALF * np.nan], [0, 1], mean="arithmetic"), "row 0 of model 0 sums to nan"),
+        (lambda: fit_blend([HALF], [0, 3], mean="arithmetic"), r"label_N\[1\] is 3; allowed: 0 to 2"),
+        (
+            lambda: fit_blend([HALF], [0, 1], mean="arithmetic", weight_N=[1.0, -1.0]),
+            r"weight_N .* allowed: \(2,\) finite numbers",
+        ),
         (lambda: select_greedily([HALF], [0, 1], num_rounds=0), "num_rounds is 0; allowed: 1 or more"),
     ],
 )

@@ -340,20 +340,26 @@ def test_a_damaged_finish_or_bank_is_refused(bundle: Path, tmp_path: Path) -> No
     """Weights that do not fit, a missing bank, other bytes: the bundle does not load."""
     tree = json.loads((bundle / "bundle.json").read_text("utf-8"))
     level = tree["finish"]["levels"][0]
-    heavy = {**level, "blend": {"weights": [2.0], "power": 0.0}}
-    half = {**level, "floor": None, "floor_temperature": {"log_base": 0.0, "slopes": [], "means": [], "scales": []}}
+    views = {"kind": "views", "blend": {"weights": [0.5, 0.25, 0.25], "mean": "geometric"}}
+    number = {"log_base": 0.0, "slopes": [], "means": [], "scales": []}
+    once = {"kind": "temperature", "temperature": number}
     changes: tuple[tuple[dict[str, Any], str], ...] = (
         ({"finish": {**tree["finish"], "levels": []}}, "levels"),
-        ({"finish": {**tree["finish"], "levels": [heavy]}}, "weights"),
-        ({"finish": {**tree["finish"], "levels": [half]}}, "none stands without the other"),
-        ({"finish": {**tree["finish"], "levels": [{**level, "views": ["plain", "mirror"], "blend": None}]}}, "no blend|1 view"),
+        ({"finish": {**tree["finish"], "levels": [{**level, "links": [views]}]}}, "3 weights; allowed: 2 models x"),
+        ({"finish": {**tree["finish"], "levels": [{**level, "links": [once, once]}]}}, "each once"),
+        ({"finish": {**tree["finish"], "levels": [{**level, "links": [{**once, "kind": "heat"}]}]}}, "kind is 'heat'"),
+        (
+            {"finish": {**tree["finish"], "levels": [{**level, "links": [{"kind": "floor", "floor": {}}]}]}},
+            "floor.intercept",
+        ),
+        ({"finish": {**tree["finish"], "levels": [{**level, "views": ["plain", "mirror"], "links": []}]}}, "no blend|1 view"),
         ({"finish": {**tree["finish"], "levels": [{**level, "views": ["sideways"]}]}}, "view|weights"),
         ({"members": [{**member, "bank": ""} for member in tree["members"]]}, "has no bank"),
         ({"members": [{**tree["members"][0], "bank": "../x.safetensors"}]}, "plain name"),
         ({"members": [{**tree["members"][0], "model": 9}]}, "model is 9"),
     )
-    for number, (change, words) in enumerate(changes):
-        copy = tmp_path / str(number)
+    for place, (change, words) in enumerate(changes):
+        copy = tmp_path / str(place)
         shutil.copytree(bundle, copy)
         (copy / "bundle.json").write_text(json.dumps({**tree, **change}))
         with pytest.raises(ArtifactError, match=words):

@@ -6,17 +6,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hectocar.calibration.chain import Answer, Finish, average_folds, measure_closeness, normalize_logits
+from hectocar.calibration.chain import LINKS, Finish
 from hectocar.calibration.choose_views import choose_views
 from hectocar.calibration.evidence import Evidence, take_rows
 from hectocar.calibration.fit_chain import FinishReport, fit_finish
-from hectocar.calibration.fit_floor import AFFORDABLE, FOREIGN_SHARES, FloorFitter
-from hectocar.calibration.fit_links import ChainFitter, Choice
+from hectocar.calibration.fit_floor import AFFORDABLE, UNUSABLE_SHARES, FloorFitter
+from hectocar.calibration.fit_links import ChainFitter
+from hectocar.calibration.link import Answer, average_folds, measure_closeness, normalize_logits
+from hectocar.calibration.link_floor import FloorLink
+from hectocar.calibration.link_neighbours import NeighbourLink
+from hectocar.calibration.link_temperature import TemperatureLink
+from hectocar.calibration.link_views import ViewBlend
 from hectocar.codec import decode, encode
 from hectocar.errors import ArtifactError
 from hectocar.finishing.report import total_lines
 from hectocar.progress import NoProgress
-from hectocar.scoring.metrics import log_softmax, standard_error
+from hectocar.scoring.arrays import log_softmax
+from hectocar.scoring.metrics import standard_error
 
 NUM_CLASSES, NUM_FOLDS, NUM_PHOTOS, K = 6, 3, 360, 10
 PRIOR = np.full(NUM_CLASSES, 1 / NUM_CLASSES)
@@ -24,7 +30,7 @@ VIEWS = ("plain", "mirror", "junk")
 
 
 def make_evidence(
-    seed: int, parts: tuple[str, ...], *, overconfidence: float = 3.0, neighbours: float = 0.6, foreign: bool = False
+    seed: int, conditions: tuple[str, ...], *, overconfidence: float = 3.0, neighbours: float = 0.6, unusable: bool = False
 ) -> Evidence:
     """Logits with signal and noise, multiplied by the overconfidence; the third view is noise only.
 
@@ -32,28 +38,28 @@ def make_evidence(
     """
     rng = np.random.default_rng(seed)
     label = rng.integers(0, NUM_CLASSES, NUM_PHOTOS)
-    rows = np.tile(np.arange(NUM_PHOTOS), len(parts))
+    rows = np.tile(np.arange(NUM_PHOTOS), len(conditions))
     label_N = label[rows]
-    signal = 0.0 if foreign else 2.0 * np.eye(NUM_CLASSES)[label_N]
+    signal = 0.0 if unusable else 2.0 * np.eye(NUM_CLASSES)[label_N]
     tables = []
     for view in VIEWS:
         noise = rng.normal(0.0, 1.2, (len(rows), NUM_CLASSES))
-        logits = noise if view == "junk" else signal + noise + (3.0 * np.eye(NUM_CLASSES)[0] if foreign else 0.0)
+        logits = noise if view == "junk" else signal + noise + (3.0 * np.eye(NUM_CLASSES)[0] if unusable else 0.0)
         tables.append(normalize_logits(overconfidence * logits))
-    right = rng.random((len(rows), K)) < (0.0 if foreign else neighbours)
+    right = rng.random((len(rows), K)) < (0.0 if unusable else neighbours)
     labels = np.where(right, label_N[:, None], rng.integers(0, NUM_CLASSES, (len(rows), K)))
-    cosines = -np.sort(-rng.uniform(0.5, 0.9, (len(rows), K)) + (0.4 if foreign else 0.0), axis=1).astype(np.float32)
+    cosines = -np.sort(-rng.uniform(0.5, 0.9, (len(rows), K)) + (0.4 if unusable else 0.0), axis=1).astype(np.float32)
     looks = np.stack([rng.uniform(60, 160, len(rows)), rng.uniform(0.2, 0.8, len(rows))], axis=1).astype(np.float32)
-    part_N = np.repeat(np.arange(len(parts)), NUM_PHOTOS)
+    condition_N = np.repeat(np.arange(len(conditions)), NUM_PHOTOS)
     return Evidence(
-        tuple(tables), (labels,), (cosines,), (cosines - 0.1,), looks, label_N, rows % NUM_FOLDS, rows, part_N, parts
+        tuple(tables), (labels,), (cosines,), (cosines - 0.1,), looks, label_N, rows % NUM_FOLDS, rows, condition_N, conditions
     )
 
 
-def fit(evidence: Evidence, foreign: Evidence) -> FinishReport:
-    chosen = choose_views(evidence, foreign, len(VIEWS), 1, [0], PRIOR)
+def fit(evidence: Evidence, unusable: Evidence) -> FinishReport:
+    chosen = choose_views(evidence, unusable, len(VIEWS), 1, [0], PRIOR)
     return fit_finish(
-        evidence, foreign, views=VIEWS, costs=[1.0, 1.0, 1.0], chosen=chosen, num_models=1, prior_G=PRIOR, brightness=110.0,
+        evidence, unusable, views=VIEWS, costs=[1.0, 1.0, 1.0], chosen=chosen, num_models=1, prior_G=PRIOR, brightness=110.0,
         progress=NoProgress(),
     )  # fmt: skip
 
@@ -64,13 +70,13 @@ def evidence() -> Evidence:
 
 
 @pytest.fixture(scope="module")
-def foreign() -> Evidence:
-    return make_evidence(2, ("dark", "noise"), foreign=True)
+def unusable() -> Evidence:
+    return make_evidence(2, ("dark", "noise"), unusable=True)
 
 
 @pytest.fixture(scope="module")
-def report(evidence: Evidence, foreign: Evidence) -> FinishReport:
-    return fit(evidence, foreign)
+def report(evidence: Evidence, unusable: Evidence) -> FinishReport:
+    return fit(evidence, unusable)
 
 
 def answer_of(evidence: Evidence, finish: Finish) -> Answer:
@@ -102,11 +108,11 @@ def test_calibration_is_mended(report: FinishReport) -> None:
         assert found.after.ece < found.chance_ece + 0.03
 
 
-def test_useless_neighbours_are_left_out(foreign: Evidence) -> None:
+def test_useless_neighbours_are_left_out(unusable: Evidence) -> None:
     """Neighbours of random classes do not pay: the link's row says no, and the delivered level has none."""
-    report = fit(make_evidence(3, ("clean",), neighbours=0.0), foreign)
+    report = fit(make_evidence(3, ("clean",), neighbours=0.0), unusable)
     assert not {row.name: row for row in report.chain}["neighbours"].kept
-    assert report.finish.choose(None).mix is None
+    assert report.finish.choose(None).find(NeighbourLink) is None
     assert report.finish.choose(None).expected.shifted is None
 
 
@@ -125,97 +131,86 @@ def one_sided(evidence: Evidence) -> Evidence:
 CALIBRATED = 2.0 / 1.2**2
 
 
-def test_a_chain_that_nothing_pays_for_is_empty(foreign: Evidence) -> None:
+def test_a_chain_that_nothing_pays_for_is_empty(unusable: Evidence) -> None:
     """One rule for all links: calibrated networks, junk views, neighbours of random classes, unusable photographs that are
     answered with the prior. Every part is left out, every row says no, and one network in the plain view is what is served."""
     evidence = one_sided(make_evidence(5, ("clean",), overconfidence=CALIBRATED, neighbours=0.0))
-    report = fit(evidence, calm(foreign))
+    report = fit(evidence, calm(unusable))
     level = report.finish.choose(None)
-    parts = (
-        level.blend,
-        level.temperature,
-        level.mix,
-        level.mix_temperature,
-        level.vector,
-        level.floor_temperature,
-        level.floor,
-    )
-    assert parts == (None,) * 7
+    assert level.links == ()
     assert level.views == ("plain",)
     assert not any(row.kept for row in report.chain[1:])
     assert not any(row.kept for row in report.blends)
     finish = decode(Finish, json.loads(json.dumps(encode(report.finish))), "model.json")
-    finish.check(1, NUM_CLASSES, "bundle.json")
+    finish.check(1, "bundle.json")
     np.testing.assert_allclose(apply(finish, evidence), np.exp(evidence.log_probs[0]), atol=1e-6)
     assert not level.asks_neighbours
 
 
-@pytest.mark.parametrize("planted", ["views", "temperature", "neighbours", "floor"])
-def test_each_link_stands_or_falls_by_itself(planted: str, foreign: Evidence) -> None:
+KINDS = ["views", "temperature", "neighbours", "floor"]
+
+
+@pytest.mark.parametrize("planted", KINDS)
+def test_each_link_stands_or_falls_by_itself(planted: str, unusable: Evidence) -> None:
     """Where one effect is planted its link is kept, and a link before it that has nothing to do is not."""
     evidence = make_evidence(
         5, ("clean",), overconfidence=3.0 if planted == "temperature" else CALIBRATED,
         neighbours=0.7 if planted == "neighbours" else 0.0,
     )  # fmt: skip
     evidence = evidence if planted == "views" else one_sided(evidence)
-    sure = make_evidence(2, foreign.parts, overconfidence=20.0, foreign=True)
-    level = fit(evidence, sure if planted == "floor" else calm(foreign)).finish.choose(None)
-    kept = {
-        "views": level.blend is not None,
-        "temperature": level.temperature is not None,
-        "neighbours": level.mix is not None,
-        "floor": level.floor is not None,
-    }
+    sure = make_evidence(2, unusable.conditions, overconfidence=20.0, unusable=True)
+    level = fit(evidence, sure if planted == "floor" else calm(unusable)).finish.choose(None)
+    kept = {kind: level.find(link) is not None for kind, link in zip(KINDS, LINKS, strict=True)}
     assert kept[planted]
     before = list(kept)[: list(kept).index(planted)]
     assert not any(kept[name] for name in before)
 
 
-def test_the_floor_is_judged_by_the_loss_that_it_is_fitted_for(report: FinishReport, foreign: Evidence) -> None:
+def test_the_floor_is_judged_by_the_loss_that_it_is_fitted_for(report: FinishReport, unusable: Evidence) -> None:
     """(1 - share) real + share unusable, the unusable kinds by floors that have not seen them; it is kept where that falls by
     more than its standard error, and the report says so."""
-    assert report.insurance.share in FOREIGN_SHARES
+    assert report.insurance.share in UNUSABLE_SHARES
     assert -report.insurance.gain.mean > report.insurance.gain.standard_error
     assert {row.name: row for row in report.chain}["floor, and temperature under it"].kept
     assert "kept" in total_lines(report)[-1]
-    spared = fit(one_sided(make_evidence(1, ("clean",), overconfidence=CALIBRATED, neighbours=0.0)), calm(foreign))
-    assert spared.insurance.share == FOREIGN_SHARES[0]
-    assert spared.finish.choose(None).floor is None
+    spared = fit(one_sided(make_evidence(1, ("clean",), overconfidence=CALIBRATED, neighbours=0.0)), calm(unusable))
+    assert spared.insurance.share == UNUSABLE_SHARES[0]
+    assert spared.finish.choose(None).find(FloorLink) is None
     assert "left out" in total_lines(spared)[-1]
 
 
 def test_every_level_takes_over_what_was_decided(report: FinishReport) -> None:
     """A link that the largest level left out is in no smaller one; the floor is each level's own, and what it promises."""
-    for name in ("temperature", "mix", "vector"):
-        assert len({getattr(level, name) is None for level in report.finish.levels}) == 1, name
+    for kind in (TemperatureLink, NeighbourLink):
+        assert len({level.find(kind) is None for level in report.finish.levels}) == 1, kind
     assert len(report.insurances) == len(report.finish.levels)
     for level, insurance in zip(report.finish.levels, report.insurances, strict=True):
-        assert (level.floor is not None) == (-insurance.gain.mean > insurance.gain.standard_error)
+        assert (level.find(FloorLink) is not None) == (-insurance.gain.mean > insurance.gain.standard_error)
 
 
-def test_the_share_is_the_smallest_that_pays_and_makes_unseen_kinds_affordable(evidence: Evidence, foreign: Evidence) -> None:
+def test_the_share_is_the_smallest_that_pays_and_makes_unseen_kinds_affordable(evidence: Evidence, unusable: Evidence) -> None:
     """A kind is judged by floors that were fitted without it: the share that suffices for kinds that were seen may not do."""
-    fitter = ChainFitter(evidence, foreign, PRIOR, 1, 110.0)
-    states = fitter.start(evidence.log_probs[:1], foreign.log_probs[:1])
+    fitter = ChainFitter(evidence, unusable, PRIOR, 1, 110.0)
+    states = fitter.start(evidence.log_probs[:1], unusable.log_probs[:1])
     floor = FloorFitter(fitter)
     paying, enough = [], []
-    for tried in FOREIGN_SHARES:
+    for tried in UNUSABLE_SHARES:
         unseen_U = floor.unseen_costs(states[-1], tried)
-        kinds = [unseen_U[foreign.part_N == place] / floor.prior_loss for place in range(len(foreign.parts))]
+        kinds = [unseen_U[unusable.condition_N == place] / floor.prior_loss for place in range(len(unusable.conditions))]
         gain = floor.insure(floor.lay(states, tried)[1], states, tried, unseen_U).gain
         if -gain.mean > gain.standard_error:
             paying.append(tried)
             enough += [tried] if all(kind.mean() + standard_error(kind) <= AFFORDABLE for kind in kinds) else []
-    assert floor.choose(states)[2].share == [*enough[:1], *paying[-1:], FOREIGN_SHARES[0]][0]
+    assert floor.choose(states)[1].share == [*enough[:1], *paying[-1:], UNUSABLE_SHARES[0]][0]
 
 
-def test_the_expected_loss_is_given_without_suspects_too(evidence: Evidence, foreign: Evidence, report: FinishReport) -> None:
+def test_the_expected_loss_is_given_without_suspects_too(evidence: Evidence, unusable: Evidence, report: FinishReport) -> None:
     """Photographs with a wrong label among the held-out ones raise it: without them it is what was expected before, nearly.
     Nothing but the second estimate depends on who is suspected."""
     wrong = evidence.photo_N % 12 == 0
     labels = np.where(wrong, (evidence.label_N + 1) % NUM_CLASSES, evidence.label_N)
     planted = replace(evidence, label_N=labels)
-    found = fit(replace(planted, suspect_N=wrong), foreign).finish
+    found = fit(replace(planted, suspect_N=wrong), unusable).finish
     expected = found.choose(None).expected
     assert expected.num_suspects == NUM_PHOTOS / 12
     assert expected.clean_trusted is not None
@@ -223,65 +218,38 @@ def test_the_expected_loss_is_given_without_suspects_too(evidence: Evidence, for
     assert expected.clean > expected.clean_trusted + 3 * expected.clean_error
     honest = report.finish.choose(None).expected.clean
     assert expected.clean_trusted - honest < 0.6 * (expected.clean - honest)
-    unsuspecting = fit(planted, foreign).finish
+    unsuspecting = fit(planted, unusable).finish
     assert unsuspecting.choose(None).expected.clean_trusted is None
     assert unsuspecting.choose(None).expected.clean == expected.clean
     assert np.array_equal(apply(unsuspecting, planted), apply(found, planted))
 
 
-def test_looks_that_say_nothing_do_not_steer_the_temperature(report: FinishReport) -> None:
-    """Brightness and sharpness were drawn at random here: no temperature by them is kept."""
-    assert not any(row.kept for row in report.chain if row.name.startswith("temperature by"))
-    assert report.finish.choose(None).temperature.slopes == ()
-
-
-@pytest.mark.parametrize("column", [0, 1])
-def test_a_look_that_says_how_sure_to_be_is_followed_and_delivered(column: int, foreign: Evidence) -> None:
-    """Where half of the photographs are dark (or blurred) and three times too sure, the temperature follows that look, in
-    every level, and what is delivered is what was judged."""
-    evidence = make_evidence(4, ("clean",), overconfidence=1.0)
-    marked = np.arange(len(evidence.label_N)) % 2 == 0
-    looks = evidence.looks.copy()
-    looks[:, column] = np.where(marked, looks[:, column] * 0.3, looks[:, column] * 1.3)
-    tables = tuple(
-        normalize_logits(np.where(marked[:, None], 4.0, 1.0) * table.astype(np.float64)) for table in evidence.log_probs
-    )
-    evidence = Evidence(**{**evidence.__dict__, "log_probs": tables, "looks": looks})
-    report = fit(evidence, foreign)
-    assert all(column in level.temperature_looks for level in report.finish.levels)
-    finish = decode(Finish, json.loads(json.dumps(encode(report.finish))), "model.json")
-    probs = apply(finish, evidence)
-    loss = -np.log(probs[np.arange(len(probs)), evidence.label_N]).mean()
-    assert loss == pytest.approx(report.chain[-1].in_sample["clean"], abs=1e-5)
-
-
 def test_unusable_photographs_become_affordable(report: FinishReport) -> None:
     """Sure of a random class they cost far more than the prior without a floor, and at most half more with it."""
-    assert max(report.foreign_cost_before.values()) > 2.0
+    assert max(report.unusable_cost_before.values()) > 2.0
     assert max(report.insurance.unseen_cost.values()) < 1.5
 
 
-def test_probabilities_are_probabilities(report: FinishReport, evidence: Evidence, foreign: Evidence) -> None:
+def test_probabilities_are_probabilities(report: FinishReport, evidence: Evidence, unusable: Evidence) -> None:
     """Whatever comes in, rows are in [0, 1] and sum to 1."""
-    for rows in (evidence, foreign):
+    for rows in (evidence, unusable):
         probs = apply(report.finish, rows)
         assert probs.min() >= 0.0
         assert probs.max() <= 1.0
         np.testing.assert_allclose(probs.sum(axis=1), 1.0, rtol=0.0, atol=1e-12)
 
 
-def test_the_nested_estimate_of_a_fold_does_not_see_its_labels(evidence: Evidence, foreign: Evidence) -> None:
+def test_the_nested_estimate_of_a_fold_does_not_see_its_labels(evidence: Evidence, unusable: Evidence) -> None:
     """Other labels in one fold change the nested answers of the other folds, and none of its own."""
     fold = evidence.fold_N == 1
     wrong = np.where(fold, (evidence.label_N + 1) % NUM_CLASSES, evidence.label_N)
     changed = Evidence(**{**evidence.__dict__, "label_N": wrong})
 
     def nested(rows: Evidence) -> np.ndarray:
-        fitter = ChainFitter(rows, foreign, PRIOR, 1, 110.0)
-        _, states = fitter.blend_views(fitter.start(rows.log_probs[:1], foreign.log_probs[:1]), None)
-        _, states = fitter.set_temperature(states)
-        _, states = fitter.mix_neighbours(states, Choice(power=None))
-        _, states = fitter.scale_classes(states)
+        fitter = ChainFitter(rows, unusable, PRIOR, 1, 110.0)
+        states = fitter.start(rows.log_probs[:1], unusable.log_probs[:1])
+        for kind in (ViewBlend, TemperatureLink, NeighbourLink):
+            states = fitter.advance(states, kind.fit(fitter, states))
         _, states = FloorFitter(fitter).lay(states, 0.01)
         return fitter.nested_table(states)
 
@@ -294,8 +262,8 @@ def test_in_sample_equals_what_is_delivered(report: FinishReport, evidence: Evid
     """The last row's in-sample loss is that of the delivered finish on the same rows."""
     probs = apply(report.finish, evidence)
     loss_N = -np.log(probs[np.arange(len(probs)), evidence.label_N])
-    for place, part in enumerate(evidence.parts):
-        assert loss_N[evidence.part_N == place].mean() == pytest.approx(report.chain[-1].in_sample[part], abs=1e-5)
+    for place, condition in enumerate(evidence.conditions):
+        assert loss_N[evidence.condition_N == place].mean() == pytest.approx(report.chain[-1].in_sample[condition], abs=1e-5)
 
 
 def test_permuting_photographs_permutes_the_answer(report: FinishReport, evidence: Evidence) -> None:
@@ -305,7 +273,7 @@ def test_permuting_photographs_permutes_the_answer(report: FinishReport, evidenc
     np.testing.assert_allclose(apply(report.finish, mixed), apply(report.finish, evidence)[order], rtol=1e-12)
 
 
-def test_permuting_classes_permutes_the_answer(report: FinishReport, evidence: Evidence, foreign: Evidence) -> None:
+def test_permuting_classes_permutes_the_answer(report: FinishReport, evidence: Evidence, unusable: Evidence) -> None:
     """The chain fitted with the classes in another order gives the same columns in that order."""
     order = np.random.default_rng(1).permutation(NUM_CLASSES)
     place = np.argsort(order)
@@ -315,7 +283,7 @@ def test_permuting_classes_permutes_the_answer(report: FinishReport, evidence: E
         labels = (place[rows.neighbour_labels[0]],)
         return Evidence(**{**rows.__dict__, "log_probs": tables, "neighbour_labels": labels, "label_N": place[rows.label_N]})
 
-    again = fit(permute(evidence), permute(foreign))
+    again = fit(permute(evidence), permute(unusable))
     np.testing.assert_allclose(
         apply(again.finish, permute(evidence)), apply(report.finish, evidence)[:, order], rtol=2e-3, atol=2e-5
     )
@@ -325,12 +293,12 @@ def test_the_finish_survives_its_file(report: FinishReport, evidence: Evidence) 
     """Through JSON and back, the answers are the same to the last bit; damage is refused."""
     tree = json.loads(json.dumps(encode(report.finish)))
     assert np.array_equal(apply(decode(Finish, tree, "model.json"), evidence), apply(report.finish, evidence))
-    decode(Finish, tree, "model.json").check(1, NUM_CLASSES, "bundle.json")
+    decode(Finish, tree, "model.json").check(1, "bundle.json")
     for name, value in (("levels", []), ("levels", [{}]), ("neighbours", {}), ("brightness", "dark"), ("brightness", 999.0)):
         with pytest.raises(ArtifactError):
-            decode(Finish, {**tree, name: value}, "model.json").check(1, NUM_CLASSES, "bundle.json")
+            decode(Finish, {**tree, name: value}, "model.json").check(1, "bundle.json")
     with pytest.raises(ArtifactError, match="2 models x"):
-        decode(Finish, tree, "model.json").check(2, NUM_CLASSES, "bundle.json")
+        decode(Finish, tree, "model.json").check(2, "bundle.json")
 
 
 def test_fewer_views_choose_a_smaller_level(report: FinishReport) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import special
 from sklearn import metrics as reference
 
-from hectocar.scoring import metrics
+from hectocar.scoring import arrays, metrics
 
 Table = tuple[NDArray[np.float64], NDArray[np.int64]]
 
@@ -114,9 +114,9 @@ def test_softmax_and_cross_entropy_equal_scipy(temperature: float) -> None:
     generator = np.random.default_rng(3)
     logits_NC, label_N = generator.normal(scale=20.0, size=(50, 9)), generator.integers(9, size=50)
     expected = special.log_softmax(logits_NC / temperature, axis=1)
-    np.testing.assert_allclose(metrics.log_softmax(logits_NC, temperature), expected, rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(metrics.softmax(logits_NC, temperature), np.exp(expected), rtol=1e-9)
-    np.testing.assert_allclose(metrics.softmax(logits_NC, temperature).sum(axis=1), 1.0, rtol=1e-14)
+    np.testing.assert_allclose(arrays.log_softmax(logits_NC, temperature), expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(arrays.softmax(logits_NC, temperature), np.exp(expected), rtol=1e-9)
+    np.testing.assert_allclose(arrays.softmax(logits_NC, temperature).sum(axis=1), 1.0, rtol=1e-14)
     loss = metrics.cross_entropy_from_logits(logits_NC, label_N, temperature)
     assert loss == pytest.approx(-expected[np.arange(50), label_N].mean(), rel=1e-12)
 
@@ -125,7 +125,7 @@ def test_logits_far_apart_neither_overflow_nor_lose_the_small_loss() -> None:
     """exp(1e5) overflows and log(1 + 1e-44) is 0; the loss of a sure and right row must still be 1e-44."""
     losses = metrics.cross_entropy_per_row([[1e5, -1e5], [1e5, -1e5], [101.0, 0.0]], [0, 1, 0])
     assert losses.tolist() == [0.0, 2e5, pytest.approx(math.exp(-101.0), rel=1e-12)]
-    assert metrics.softmax([[1e308, -1e308]], temperature=1e-300).tolist() == [[1.0, 0.0]]
+    assert arrays.softmax([[1e308, -1e308]], temperature=1e-300).tolist() == [[1.0, 0.0]]
 
 
 def test_paired_bootstrap_sees_a_small_shift_that_unpaired_noise_would_hide() -> None:
@@ -184,9 +184,9 @@ NAN = math.nan
         (lambda: metrics.log_loss_grouped(GOOD, [0, 1], [0, 1], "mean"), "'mean'; allowed: 'strict', 'sum', 'max'"),  # type: ignore[arg-type]
         (lambda: metrics.top_k_accuracy(GOOD, [0, 1], 3), "k is 3; allowed: 1 to the number of columns, 2"),
         (lambda: metrics.top_k_accuracy(GOOD, [0, 1], 0), "k is 0; allowed: 1"),
-        (lambda: metrics.softmax(GOOD, 0.0), "temperature is 0.0; allowed: a finite number above 0"),
-        (lambda: metrics.softmax(GOOD, NAN), "temperature is nan"),
-        (lambda: metrics.softmax([[math.inf, 0.0]]), r"logits_NC\[0, 0\] is inf"),
+        (lambda: arrays.softmax(GOOD, 0.0), "temperature is 0.0; allowed: a finite number above 0"),
+        (lambda: arrays.softmax(GOOD, NAN), "temperature is nan"),
+        (lambda: arrays.softmax([[math.inf, 0.0]]), r"logits_NC\[0, 0\] is inf"),
         (lambda: metrics.cross_entropy_from_logits(GOOD, [0, 5]), r"label_N\[1\] is 5; allowed: 0 to 1"),
         (lambda: metrics.paired_bootstrap([1.0, 2.0], [1.0, 2.0, 3.0]), "2 rows and loss_b_N 3"),
         (lambda: metrics.paired_bootstrap([1.0, 2.0], [1.0, NAN]), "loss_b_N has 1 values that are not finite"),

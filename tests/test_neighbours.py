@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hectocar.calibration.fit_neighbours import fit_neighbours
 from hectocar.calibration.neighbours import (
     NeighbourModel,
     Neighbours,
     UnitBank,
     find_neighbours,
-    fit_neighbours,
     neighbour_probs,
 )
 from hectocar.codec import decode, encode
@@ -252,7 +252,7 @@ def test_a_weight_of_zero_leaves_a_query_out_and_a_query_without_neighbours_move
 
 def test_neighbours_that_are_never_wrong_end_at_the_bounds() -> None:
     label, cosine = np.zeros((5, 3), dtype=np.int64), np.full((5, 3), 0.5)
-    model = fit_neighbours(label, cosine, np.zeros(5, dtype=np.int64), PRIOR)
+    model = fit_neighbours(label, cosine, np.zeros(5, dtype=np.int64), PRIOR, ks=(1, 3))
     assert dataclasses.astuple(model) == pytest.approx((1, 1.0, 1 / (1 + math.exp(14))))
     assert model.apply(label, cosine, PRIOR)[:, 0].min() > 0.999999
 
@@ -292,7 +292,7 @@ def vote(**changes: Any) -> NDArray[np.float64]:
 
 def fit(**changes: Any) -> NeighbourModel:
     good = {"label_Qk": LABEL, "cosine_Qk": COSINE, "query_label_Q": [0, 1], "prior_C": PRIOR}
-    return fit_neighbours(**{**good, **changes})
+    return fit_neighbours(**{"ks": (1, 2), **good, **changes})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hectocar.scoring.metrics import softmax, standard_error
+from hectocar.scoring.arrays import softmax
+from hectocar.scoring.metrics import standard_error
 from hectocar.scoring.reliability import compute_reliability, expected_ece_of_chance, loss_by_decile
 
 

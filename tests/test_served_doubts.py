@@ -8,20 +8,16 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from hectocar.calibration.blend import Blend
-from hectocar.calibration.chain import (
-    DOUBT_NAMES,
-    Answer,
-    Expected,
-    Level,
-    average_answers,
-    doubt_features,
-    join_models,
-    normalize_logits,
-    pair_folds,
-)
+from hectocar.calibration.chain import Expected, Level
+from hectocar.calibration.doubts import DOUBT_NAMES, measure_doubts
 from hectocar.calibration.floor import Floor
+from hectocar.calibration.link import Answer, Side, average_answers, join_models, normalize_logits, pair_folds
+from hectocar.calibration.link_floor import FloorLink
+from hectocar.calibration.link_neighbours import NeighbourLink
+from hectocar.calibration.link_temperature import TemperatureLink
+from hectocar.calibration.link_views import ViewBlend
 from hectocar.calibration.temperature import Temperature
-from hectocar.scoring.metrics import softmax
+from hectocar.scoring.arrays import softmax
 
 NUM_PHOTOS, NUM_CLASSES, NUM_FOLDS, NUM_VIEWS = 1500, 12, 5, 3
 PRIOR = np.full(NUM_CLASSES, 1 / NUM_CLASSES)
@@ -52,37 +48,46 @@ def make_level() -> Level:
     slopes = tuple(slope_of.get(name, 0.0) for name in DOUBT_NAMES)
     scales = tuple(scale_of.get(name, 1.0) for name in DOUBT_NAMES)
     means = (0.0,) * len(DOUBT_NAMES)
-    return Level(
-        views=("plain", "mirror", "zoom"), cost=3.0, expected=Expected(1.0, 0.1, None, None),
-        blend=Blend((0.5, 0.3, 0.2), 0.0), temperature=Temperature(0.1, (), (), ()), temperature_looks=(),
-        mix=Blend((0.8, 0.2), 1.0), mix_temperature=Temperature(-0.1, (), (), ()), vector=None,
-        floor_temperature=Temperature(0.0, tuple(0.3 * slope for slope in slopes), means, scales),
-        floor=Floor(-5.0, slopes, means, scales),
-    )  # fmt: skip
+    floor = FloorLink(
+        Temperature(0.0, tuple(0.3 * slope for slope in slopes), means, scales), Floor(-5.0, slopes, means, scales)
+    )
+    links = (
+        ViewBlend(Blend((0.5, 0.3, 0.2), "geometric")),
+        TemperatureLink(Temperature(0.1, (), (), ())),
+        NeighbourLink(Blend((0.8, 0.2), "arithmetic"), Temperature(-0.1, (), (), ())),
+        floor,
+    )
+    return Level(views=("plain", "mirror", "zoom"), cost=3.0, expected=Expected(1.0, 0.1, None, None), links=links)
+
+
+def without_floor(level: Level) -> Level:
+    return replace(level, links=level.links[:-1])
+
+
+def side_of(answer: Answer) -> Side:
+    return Side(answer, LOOKS, PRIOR, BRIGHTNESS)
 
 
 def doubts_of(level: Level, answer: Answer) -> NDArray[np.float64]:
     """By the level's chain before the floor, written out."""
-    bare = replace(level, floor=None, floor_temperature=None)
-    log_probs = np.log(bare.apply([[answer]], LOOKS, PRIOR, BRIGHTNESS))
-    return doubt_features(log_probs, answer, LOOKS, BRIGHTNESS)
+    log_probs = np.log(without_floor(level).apply([[answer]], LOOKS, PRIOR, BRIGHTNESS))
+    return measure_doubts(log_probs, side_of(answer))
 
 
 def verdicts_of(level: Level, answer: Answer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(N,) log temperature and (N,) share that the level's floor asks for, written out."""
-    assert level.floor is not None
-    assert level.floor_temperature is not None
-    bare = replace(level, floor=None, floor_temperature=None)
-    log_probs, before = np.log(bare.apply([[answer]], LOOKS, PRIOR, BRIGHTNESS)), doubts_of(level, answer)
-    after = doubt_features(level.floor_temperature.apply(log_probs, before), answer, LOOKS, BRIGHTNESS)
-    return np.log(level.floor_temperature.temperatures(before, NUM_PHOTOS)), level.floor.shares(after)
+    link = level.find(FloorLink)
+    assert isinstance(link, FloorLink)
+    log_probs = np.log(without_floor(level).apply([[answer]], LOOKS, PRIOR, BRIGHTNESS))
+    before = doubts_of(level, answer)
+    after = measure_doubts(link.temperature.apply(log_probs, before), side_of(answer))
+    return np.log(link.temperature.temperatures(before, NUM_PHOTOS)), link.floor.shares(after)
 
 
 def test_each_fold_says_its_doubts_and_the_mean_of_folds_answers() -> None:
     """The served answer, written out slowly."""
     level, folds = make_level(), make_folds()
-    bare = replace(level, floor=None, floor_temperature=None)
-    log_probs = np.log(bare.apply([folds], LOOKS, PRIOR, BRIGHTNESS))
+    log_probs = np.log(without_floor(level).apply([folds], LOOKS, PRIOR, BRIGHTNESS))
     verdicts = [verdicts_of(level, fold) for fold in folds]
     temperature_N = np.exp(np.mean([log_temperature for log_temperature, _ in verdicts], axis=0))
     share_N = np.mean([share for _, share in verdicts], axis=0)

@@ -11,7 +11,6 @@ from torch import Tensor
 from hectocar.cli.main import main
 from hectocar.config.schema import SizePhase
 from hectocar.errors import DataError
-from hectocar.training.label_noise import NoisyRows
 from hectocar.training.optimizer import accumulate_gradients
 from tiny import make_config, make_fold, train, write_photos
 
@@ -69,8 +68,7 @@ def test_label_noise_leaves_two_photographs(tmp_path: Path, monkeypatch: pytest.
     """Where all but one would go, none goes: the next batch would be of one photograph."""
     data = make_fold(write_photos(tmp_path / "data"))
     data = dataclasses.replace(data, train_rows=data.train_rows[:2])
-    noisy = NoisyRows(np.array([0]), np.zeros(4, dtype=np.int64))
-    monkeypatch.setattr("hectocar.training.loop.find_noisy_rows", lambda *_: noisy)
+    monkeypatch.setattr("hectocar.training.loop.find_noisy_places", lambda *_: np.array([0]))
     config = make_config(network={"num_subcenters": 2, "neck": "batchnorm"}, epochs=2, noise_epoch=2, sizes=SIZES)
     assert np.isfinite(train(config, data, tmp_path / "fold")["log_loss"])
 

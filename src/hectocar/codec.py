@@ -194,6 +194,8 @@ def _convert(hint: Any, value: Any, path: str, problems: list[str], whole: bool)
         kinds = [arg for arg in args if arg is not types.NoneType]
         if value is None and len(kinds) < len(args):
             return None
+        if len(kinds) > 1 and all(dataclasses.is_dataclass(kind) for kind in kinds):
+            return _convert_kind(kinds, value, path, problems, whole)
         return _convert(next((kind for kind in kinds if type(value) is kind), kinds[0]), value, path, problems, whole)
     if hint is Any and (value is None or type(value) in _WORDS):
         return _convert_plain(type(value), value, path, problems) if value is not None else None
@@ -203,6 +205,17 @@ def _convert(hint: Any, value: Any, path: str, problems: list[str], whole: bool)
     if hint not in _WORDS:
         raise TypeError(f"{path}: the codec knows no {hint}")
     return _convert_plain(hint, value, path, problems)
+
+
+def _convert_kind(kinds: Sequence[Any], value: Any, path: str, problems: list[str], whole: bool) -> Any:
+    """One of several dataclasses, by its field ``kind``."""
+    of_kind = {get_args(_hints(kind)["kind"])[0]: kind for kind in kinds}
+    found = value.get("kind") if isinstance(value, Mapping) else None
+    chosen = of_kind.get(found) if isinstance(found, str) else None
+    if chosen is None:
+        problems.append(f"{_dotted(path, 'kind')} is {show(found)}; allowed: {list_choices(found, of_kind)}")
+        return None
+    return build(chosen, value, path, problems, whole=whole)
 
 
 def _convert_plain(hint: Any, value: Any, path: str, problems: list[str]) -> Any:

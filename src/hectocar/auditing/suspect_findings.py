@@ -17,7 +17,7 @@ from hectocar.errors import ArtifactError, DataError
 from hectocar.finishing.out_of_fold import OutOfFold, predict_out_of_fold
 from hectocar.photos.batches import iter_photo_batches
 from hectocar.progress import Progress
-from hectocar.scoring.metrics import softmax
+from hectocar.scoring.arrays import softmax
 
 MIN_LISTED, LISTED_SHARE = 100, 0.02
 """A list of suspects has at least this many rows, or this share of the photographs."""

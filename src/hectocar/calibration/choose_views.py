@@ -9,14 +9,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.calibration.blend import Blend
+from hectocar.calibration.blend import Mean
 from hectocar.calibration.chain import Level
-from hectocar.calibration.evidence import Evidence, Gain, LinkRow, State, measure_gain, thin_rows
-from hectocar.calibration.fit_links import ChainFitter, estimate, pays
-from hectocar.calibration.temperature import fit_temperature
+from hectocar.calibration.evidence import ChainState, Evidence, Gain, LinkRow, estimate, measure_gain, pays, thin_rows
+from hectocar.calibration.fit_blend import select_greedily
+from hectocar.calibration.fit_links import ChainFitter, Decided
+from hectocar.calibration.fit_temperature import fit_temperature
+from hectocar.calibration.link import Link
+from hectocar.calibration.link_temperature import TemperatureLink
+from hectocar.calibration.link_views import ViewBlend
 from hectocar.scoring.metrics import cross_entropy_per_row
 
-POWERS = {"fitted arithmetic mean": 1.0, "fitted geometric mean": 0.0, "fitted power mean": None}
+MEANS: dict[str, Mean] = {"fitted arithmetic mean": "arithmetic", "fitted geometric mean": "geometric"}
 _ORDER_ROWS = 4000
 
 
@@ -26,8 +30,8 @@ class ViewChoice:
 
     order: tuple[int, ...]
     """Places, best first. Every level has the first one, and neighbours are looked for in its space."""
-    power: float | None
-    """Of the mean; None fits it."""
+    mean: Mean | None
+    """Of the blend; None where there is none."""
     kept: bool
     """Whether the blend pays over the plain view alone, which else is the order."""
     blends: list[LinkRow]
@@ -50,13 +54,13 @@ class ViewRow:
 
 
 def choose_views(
-    evidence: Evidence, foreign: Evidence, num_views: int, num_models: int, firsts: Sequence[int], prior_G: NDArray[np.float64]
+    evidence: Evidence, unusable: Evidence, num_views: int, num_models: int, firsts: Sequence[int], prior_G: NDArray[np.float64]
 ) -> ViewChoice:
     """Which views pay, in which order, and the mean that blends them best. Neighbours are not asked.
 
     Args:
         evidence: With all views.
-        foreign: Likewise.
+        unusable: Likewise.
         num_views: V.
         num_models: R.
         firsts: Views that may come first, the plain one (0) among them.
@@ -64,14 +68,15 @@ def choose_views(
     """
     order = order_views(evidence, num_views, num_models, firsts)
     places, plain = table_places(order, num_models, num_views), table_places([0], num_models, num_views)
-    fitter = ChainFitter(evidence.take(places), foreign.take(places), prior_G, num_models, 0.0)
-    start = fitter.start(evidence.take(plain).log_probs, foreign.take(plain).log_probs)
-    rows, name, blend, blended = compare_blends(fitter, start)
-    if not fitter.pays(blended, start):
+    bodies = evidence.take(places), unusable.take(places)
+    fitters = {name: ChainFitter(*bodies, prior_G, num_models, 0.0, Decided(views_mean=mean)) for name, mean in MEANS.items()}
+    start = next(iter(fitters.values())).start(evidence.take(plain).log_probs, unusable.take(plain).log_probs)
+    rows, name, blend, blended = compare_blends(fitters, start)
+    if not pays(fitters[name].measure(blended, start)):
         return ViewChoice((0,), None, False, [replace(row, kept=False) for row in rows])
-    weights = np.reshape(blend.weights, (num_models, -1)).sum(axis=0)
+    weights = np.reshape(blend.blend.weights, (num_models, -1)).sum(axis=0)
     kept = tuple(view for place, view in enumerate(order) if place == 0 or weights[place] > 0.0)  # the first view embeds
-    return ViewChoice(kept, POWERS[name], True, rows)
+    return ViewChoice(kept, MEANS[name], True, rows)
 
 
 def order_views(evidence: Evidence, num_views: int, num_models: int, firsts: Sequence[int]) -> list[int]:
@@ -115,27 +120,45 @@ def order_views(evidence: Evidence, num_views: int, num_models: int, firsts: Seq
     return order
 
 
-def compare_blends(fitter: ChainFitter, start: list[State]) -> tuple[list[LinkRow], str, Blend, list[State]]:
+def compare_blends(
+    fitters: dict[str, ChainFitter], start: list[ChainState]
+) -> tuple[list[LinkRow], str, ViewBlend, list[ChainState]]:
     """Ways to blend the same views, each followed by a temperature; of the best: name, blend fitted on everything, states."""
-    rows, losses, fitted = [], {}, {}
-    _, greedy = fitter.set_temperature(fitter.blend_greedily(start)[1])
+    rows, losses, fitted, fitter = [], {}, {}, next(iter(fitters.values()))
+    greedy = _heat(fitter, fitter.advance(start, _blend_greedily(fitter, start)))
     before = fitter.losses(greedy)[0]
     rows.append(fitter.describe("greedy selection", greedy, None, kept=False))
-    uniform = fitter.start(fitter.evidence.log_probs, fitter.foreign.log_probs)
-    rows.append(fitter.describe("uniform arithmetic mean", fitter.set_temperature(uniform)[1], before, kept=False))
-    for name, power in POWERS.items():
-        models, blended = fitter.blend_views(start, power)
-        _, states = fitter.set_temperature(blended)
-        fitted[name] = models[-1], blended
-        losses[name] = float(fitter.losses(states)[0].mean())
-        rows.append(fitter.describe(name, states, before, kept=False))
+    uniform = fitter.start(fitter.evidence.log_probs, fitter.unusable.log_probs)
+    rows.append(fitter.describe("uniform arithmetic mean", _heat(fitter, uniform), before, kept=False))
+    for name, one in fitters.items():
+        links = ViewBlend.fit(one, start)
+        blended = one.advance(start, links)
+        states = _heat(one, blended)
+        fitted[name] = links[-1], blended
+        losses[name] = float(one.losses(states)[0].mean())
+        rows.append(one.describe(name, states, before, kept=False))
     best = min(losses, key=lambda name: losses[name])
     return [replace(row, kept=row.name == best) for row in rows], best, *fitted[best]
 
 
+def _heat(fitter: ChainFitter, states: list[ChainState]) -> list[ChainState]:
+    return fitter.advance(states, TemperatureLink.fit(fitter, states))
+
+
+def _blend_greedily(fitter: ChainFitter, states: list[ChainState]) -> list[Link]:
+    """The baseline: greedy ensemble selection."""
+    links: list[Link] = []
+    for state in states:
+        rows = thin_rows(state.train)
+        tables = [table[rows] for table in fitter.evidence.log_probs]
+        links.append(ViewBlend(select_greedily(tables, fitter.evidence.label_N[rows])))
+    return links
+
+
 def view_rows(evidence: Evidence, views: Sequence[str], costs: Sequence[float], num_models: int, level: Level) -> list[ViewRow]:
     label_N = evidence.label_N
-    weights = np.ones(1) if level.blend is None else np.reshape(level.blend.weights, (num_models, -1)).sum(axis=0)
+    link = level.find(ViewBlend)
+    weights = np.reshape(link.blend.weights, (num_models, -1)).sum(axis=0) if isinstance(link, ViewBlend) else np.ones(1)
     weight_of = dict(zip(level.views, weights.tolist(), strict=True))
 
     def own(view: int) -> NDArray[np.float64]:
@@ -150,9 +173,9 @@ def view_rows(evidence: Evidence, views: Sequence[str], costs: Sequence[float], 
         mean = own(view)
         alone_N, pair_N = cross_entropy_per_row(mean, label_N), cross_entropy_per_row((plain + mean) / 2.0, label_N)
         alone, pair = {}, {}
-        for place, part in enumerate(evidence.parts):
-            here = evidence.part_N == place
-            alone[part], pair[part] = float(alone_N[here].mean()), measure_gain(pair_N, plain_N, here)
+        for place, condition in enumerate(evidence.conditions):
+            here = evidence.condition_N == place
+            alone[condition], pair[condition] = float(alone_N[here].mean()), measure_gain(pair_N, plain_N, here)
         rows.append(ViewRow(name, costs[view], alone, pair, weight_of.get(name, 0.0)))
     return rows
 

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.scoring.metrics import paired_bootstrap
+from hectocar.scoring.arrays import Floats, Ints
+from hectocar.scoring.metrics import paired_bootstrap, standard_error
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 MAX_FIT_ROWS = 4000
 """Rows that a few dozen weights are fitted on: of a blend, of a floor. More rows take an hour and change little."""
+_ROUNDING = 1e-6
+"""States are float32: a link that changes nothing may seem to gain 1e-9."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,16 @@ class Evidence:
     fold_N: Ints
     photo_N: Ints
     """The same number for the same photograph under another condition."""
-    part_N: Ints
-    """Place in ``parts``."""
-    parts: tuple[str, ...]
-    """Conditions, or kinds of unusable photographs."""
+    condition_N: Ints
+    """Place in ``conditions``."""
+    conditions: tuple[str, ...]
+    """Of unusable photographs, the kinds."""
     suspect_N: NDArray[np.bool_] | None = None
     """Photographs whose label or content an audit doubts; None means none."""
 
-    def take(self, sources: Sequence[int]) -> "Evidence":
+    def take(self, places: Sequence[int]) -> "Evidence":
         """With some of the tables only."""
-        return _replace(self, log_probs=tuple(self.log_probs[place] for place in sources))
+        return _replace(self, log_probs=tuple(self.log_probs[place] for place in places))
 
 
 def _replace(evidence: Evidence, **changes: Any) -> Evidence:
@@ -71,16 +72,33 @@ class LinkRow:
     kept: bool = True
 
 
-@dataclass
-class State:
+@dataclass(frozen=True)
+class Insurance:
+    """A floor, judged by the loss that it is fitted for: a share of unusable photographs among the real ones."""
+
+    share: float
+    gain: Gain
+    """Of that loss: real photographs nested, each kind of unusable ones by a floor that has not seen it."""
+    unseen_cost: dict[str, float]
+    """Mean cost of each kind in losses of the prior, by a floor that has not seen it."""
+    worst: float
+    """The dearest of them, without a floor where it is left out."""
+
+
+@dataclass(frozen=True)
+class ChainState:
     """The chain so far, fitted on some rows."""
 
     number: int
     train: Ints
+    """Rows that it may be fitted on."""
     held: Ints
+    """Rows that it is judged by: all, in the last state."""
     real: NDArray[np.float32]
-    foreign: NDArray[np.float32]
-    foreign_train: Ints
+    """(N, G) log probabilities."""
+    unusable: NDArray[np.float32]
+    """(U, G) of the unusable photographs."""
+    unusable_train: Ints
 
 
 def measure_gain(loss_N: Floats, before_N: Floats, rows: NDArray[np.bool_]) -> Gain:
@@ -101,7 +119,7 @@ def take_rows(evidence: Evidence, rows: Ints) -> Evidence:
         label_N=evidence.label_N[rows],
         fold_N=evidence.fold_N[rows],
         photo_N=evidence.photo_N[rows],
-        part_N=evidence.part_N[rows],
+        condition_N=evidence.condition_N[rows],
         suspect_N=None if evidence.suspect_N is None else evidence.suspect_N[rows],
     )
 
@@ -109,3 +127,13 @@ def take_rows(evidence: Evidence, rows: Ints) -> Evidence:
 def thin_rows(rows: Ints, most: int = MAX_FIT_ROWS) -> Ints:
     """At most so many of the rows, evenly spread."""
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+
+
+def estimate(change_P: Floats) -> Gain:
+    """Mean change of the loss of some photographs."""
+    return Gain(float(change_P.mean()), standard_error(change_P))
+
+
+def pays(gain: Gain) -> bool:
+    """The one rule for every link: a loss falls by more than its standard error, and not by rounding alone."""
+    return -gain.mean > max(gain.standard_error, _ROUNDING)

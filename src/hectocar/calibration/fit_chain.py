@@ -3,18 +3,22 @@
 Shapes: N rows, G trained classes, R models, V views.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.calibration.chain import Expected, Finish, Level, arithmetic_mean
+from hectocar.calibration.chain import LINKS, Expected, Finish, Level
 from hectocar.calibration.choose_views import ViewChoice, ViewRow, table_places, view_rows
-from hectocar.calibration.evidence import Evidence, Gain, LinkRow, State, measure_gain
-from hectocar.calibration.fit_floor import FloorFitter, FloorPair
-from hectocar.calibration.fit_links import ChainFit, ChainFitter, Choice, Insurance, pays
+from hectocar.calibration.evidence import ChainState, Evidence, Gain, Insurance, LinkRow, measure_gain
+from hectocar.calibration.fit_floor import FloorFitter
+from hectocar.calibration.fit_links import ChainFitter, Decided
+from hectocar.calibration.link import Link, arithmetic_mean
+from hectocar.calibration.link_neighbours import NeighbourLink
+from hectocar.calibration.link_views import ViewBlend
+from hectocar.calibration.neighbours import NeighbourModel
 from hectocar.progress import Progress
 from hectocar.scoring.metrics import standard_error
 from hectocar.scoring.reliability import (
@@ -26,8 +30,25 @@ from hectocar.scoring.reliability import (
 )
 
 LEVELS = (1, 2, 3, 5, 8)
-LOOKS = {"temperature by brightness": (0,), "temperature by sharpness": (1,), "temperature by both": (0, 1)}
-Link = Callable[[list[State]], tuple[list[Any], list[State]]]
+
+
+@dataclass(frozen=True)
+class ChainFit:
+    """What came out of fitting one level."""
+
+    level: Level
+    rows: list[LinkRow]
+    nested_NG: NDArray[np.float32]
+    """Nested log probabilities of each row."""
+    neighbours: NeighbourModel
+    decided: Decided
+    """What smaller levels take over."""
+    insurance: Insurance
+    """What the floor brings where some photographs are unusable."""
+    unusable_cost_before: dict[str, float]
+    """Mean cost of each kind of unusable photograph, in losses of the prior, without a floor."""
+    total: dict[str, Gain]
+    """By condition: the whole chain against its start."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +69,19 @@ class FinishReport:
     """The finish and the evidence for it."""
 
     finish: Finish
-    parts: tuple[str, ...]
+    conditions: tuple[str, ...]
     chain: list[LinkRow]
     blends: list[LinkRow]
     views: list[ViewRow]
     calibration: dict[str, Calibration]
     insurances: tuple[Insurance, ...]
     """By level: what the floor brings where some photographs are unusable, and what each unseen kind costs with it."""
-    foreign_cost_before: dict[str, float]
+    unusable_cost_before: dict[str, float]
     """What each kind costs without the floor, in losses of the prior."""
     total: dict[str, Gain]
     """By condition: the whole chain against one network in the plain view."""
     nested: NDArray[np.float32]
-    """(N, G) log probabilities by parts of the chain that were not fitted on the row."""
+    """(N, G) log probabilities by links that were not fitted on the row."""
 
     @property
     def insurance(self) -> Insurance:
@@ -70,7 +91,7 @@ class FinishReport:
 
 def fit_finish(
     evidence: Evidence,
-    foreign: Evidence,
+    unusable: Evidence,
     *,
     views: Sequence[str],
     costs: Sequence[float],
@@ -84,7 +105,7 @@ def fit_finish(
 
     Args:
         evidence: Of the real photographs, in one condition or two.
-        foreign: Of photographs made unusable.
+        unusable: Of photographs made unusable.
         views: Names of the candidates; the first is the plain one.
         costs: Work of each, in plain views.
         chosen: See ``choose_views``.
@@ -97,91 +118,62 @@ def fit_finish(
     counts = sorted({count for count in LEVELS if count < len(order)} | {len(order)})
     progress.start("fitting the finish", len(counts))
     plain = table_places([0], num_models, len(views))
-    choice = Choice(power=chosen.power, views=chosen.kept)
+    decided = Decided(views_mean=chosen.mean, kept={ViewBlend.title: chosen.kept})
     fits: list[ChainFit] = []
     for count in reversed(counts):
         places = table_places(order[:count], num_models, len(views))
-        part = ChainFitter(evidence.take(places), foreign.take(places), prior_G, num_models, brightness)
+        fitter = ChainFitter(evidence.take(places), unusable.take(places), prior_G, num_models, brightness, decided)
         names, cost = tuple(views[view] for view in order[:count]), sum(costs[view] for view in order[:count])
-        fit = fit_chain(part, evidence.take(plain), foreign.take(plain), names, cost, choice)
+        fit = fit_chain(fitter, evidence.take(plain), unusable.take(plain), names, cost)
         if count == counts[-1]:
-            full, choice = fit, fit.choice
+            full, decided = fit, fit.decided
         fits.insert(0, fit)
         progress.advance(1)
     finish = Finish(tuple(fit.level for fit in fits), full.neighbours, brightness)
     return FinishReport(
         finish=finish,
-        parts=evidence.parts,
+        conditions=evidence.conditions,
         chain=full.rows,
         blends=chosen.blends,
         views=view_rows(evidence, views, costs, num_models, finish.levels[-1]),
         calibration=_calibrate(evidence, arithmetic_mean(evidence.take(plain).log_probs), full.nested_NG),
         insurances=tuple(fit.insurance for fit in fits),
-        foreign_cost_before=full.foreign_cost_before,
+        unusable_cost_before=full.unusable_cost_before,
         total=full.total,
         nested=full.nested_NG,
     )
 
 
-def fit_chain(
-    fitter: ChainFitter, plain: Evidence, foreign_plain: Evidence, views: tuple[str, ...], cost: float, choice: Choice
-) -> ChainFit:
+def fit_chain(fitter: ChainFitter, plain: Evidence, unusable_plain: Evidence, views: tuple[str, ...], cost: float) -> ChainFit:
     """Fits the links one after another; those that are not decided stay where they pay."""
-    start = fitter.start(plain.log_probs, foreign_plain.log_probs)
+    start = fitter.start(plain.log_probs, unusable_plain.log_probs)
     rows = [fitter.describe(start_name(fitter.num_models), start, None)]
-    blends, states, row = _try(
-        fitter, "views, fitted weights", lambda before: fitter.blend_views(before, choice.power), start, choice.views
-    )
-    rows.append(row)
-    temperatures, looks, states, more = _fit_temperature(fitter, states, choice)
-    rows += more
-    mixes, states, row = _try(
-        fitter, "neighbours", lambda before: fitter.mix_neighbours(before, choice), states, choice.neighbours
-    )
-    rows.append(row)
-    vectors, states, row = _try(
-        fitter, "vector scaling", lambda before: fitter.scale_classes(before, choice.shrinkage), states, choice.vector
-    )
-    rows.append(row)
-    no_floor = states[-1]
-    floors, states, row, insurance = _lay_floor(fitter, states)
-    rows.append(row)
+    states: Sequence[ChainState] = start
+    fitted: dict[type[Link], Link] = {}
+    for kind in LINKS:
+        before_last = states
+        links, states, row = fitter.try_link(kind, states)
+        rows.append(row)
+        if links is not None:
+            fitted[kind] = links[-1]
+    mix, vote_models = fitted.get(NeighbourLink), fitter.learn_votes(start)
+    conditions, floor = fitter.evidence.conditions, FloorFitter(fitter)
     nested, base = fitter.losses(states)[0], fitter.losses(start)[0]
-    level = Level(
-        views=views,
-        cost=cost,
-        expected=_expect(fitter.evidence, nested),
-        blend=blends[-1] if blends else None,
-        temperature=temperatures[-1] if temperatures else None,
-        temperature_looks=looks,
-        mix=mixes[-1][1] if mixes else None,
-        mix_temperature=mixes[-1][2] if mixes else None,
-        vector=vectors[-1][1] if vectors else None,
-        floor_temperature=floors[-1][0] if floors else None,
-        floor=floors[-1][1] if floors else None,
-    )
+    assert fitter.insurance is not None
     return ChainFit(
-        level=level,
+        level=Level(views, cost, _expect(fitter.evidence, nested), tuple(fitted.values())),
         rows=rows,
         nested_NG=fitter.nested_table(states),
-        neighbours=mixes[-1][0] if mixes else fitter.fit_votes(np.arange(len(fitter.evidence.label_N))),
-        choice=Choice(
-            power=choice.power,
-            views=bool(blends),
-            temperature=bool(temperatures),
-            looks=looks,
-            neighbours=bool(mixes),
-            mix_power=mixes[-1][1].power if mixes else None,
-            vector=bool(vectors),
-            shrinkage=vectors[-1][0] if vectors else None,
-            vote_models=tuple(model for model, _, _ in mixes) or None,
+        neighbours=vote_models[-1],
+        decided=replace(
+            fitter.decided,
+            neighbours_mean=mix.mix.mean if isinstance(mix, NeighbourLink) else None,
+            kept={kind.title: kind in fitted for kind in LINKS},
+            vote_models=vote_models,
         ),
-        insurance=insurance,
-        foreign_cost_before=FloorFitter(fitter).by_kind(FloorFitter(fitter).costs(no_floor)),
-        total={
-            part: measure_gain(nested, base, fitter.evidence.part_N == place)
-            for place, part in enumerate(fitter.evidence.parts)
-        },
+        insurance=fitter.insurance,
+        unusable_cost_before=floor.by_kind(floor.costs(before_last[-1])),
+        total={name: measure_gain(nested, base, fitter.evidence.condition_N == place) for place, name in enumerate(conditions)},
     )
 
 
@@ -190,53 +182,11 @@ def start_name(num_models: int) -> str:
     return "one network, plain view" if num_models == 1 else f"one network of each of {num_models} runs, plain view"
 
 
-def _fit_temperature(
-    fitter: ChainFitter, states: list[State], choice: Choice
-) -> tuple[list[Any], tuple[int, ...], list[State], list[LinkRow]]:
-    """One temperature, then those by looks, each against the best so far."""
-    if choice.looks is not None:
-        columns = choice.looks
-        models, states, row = _try(
-            fitter, "temperature", lambda before: fitter.set_temperature(before, columns), states, choice.temperature
-        )
-        return models, columns, states, [row]
-    models, best, row = _try(fitter, "temperature", fitter.set_temperature, states, choice.temperature)
-    before = fitter.losses(best)[0]
-    found = {name: fitter.set_temperature(states, columns) for name, columns in LOOKS.items()}
-    chosen = min(found, key=lambda name: float(fitter.losses(found[name][1])[0].mean()))
-    better = fitter.pays(found[chosen][1], best)
-    rows = [fitter.describe(name, tried, before, kept=better and name == chosen) for name, (_, tried) in found.items()]
-    if better:
-        return found[chosen][0], LOOKS[chosen], found[chosen][1], [row, *rows]
-    return models, (), best, [row, *rows]
-
-
-def _lay_floor(fitter: ChainFitter, states: list[State]) -> tuple[list[FloorPair], list[State], LinkRow, Insurance]:
-    """The floor stays where it pays in the mix that it is fitted for; each level's own, for fewer views show fewer doubts."""
-    before = fitter.losses(states)[0]
-    floors, after, insurance = FloorFitter(fitter).choose(states)
-    kept = pays(insurance.gain)
-    row = fitter.describe("floor, and temperature under it", after, before, kept=kept)
-    return (floors, after, row, insurance) if kept else ([], states, row, insurance)
-
-
-def _try(
-    fitter: ChainFitter, name: str, link: Link, states: list[State], decided: bool | None
-) -> tuple[list[Any], list[State], LinkRow]:
-    before = fitter.losses(states)[0]
-    if decided is False:
-        return [], states, fitter.describe(name, states, before, kept=False)
-    models, after = link(states)
-    kept = decided or fitter.pays(after, states)
-    row = fitter.describe(name, after, before, kept=kept)
-    return (models, after, row) if kept else ([], states, row)
-
-
 def _expect(evidence: Evidence, nested_N: NDArray[np.float64]) -> Expected:
     """With all photographs, and without those that an audit doubts."""
 
     def measure(place: int, rows_N: NDArray[np.bool_]) -> tuple[float, float] | tuple[None, None]:
-        loss = nested_N[(evidence.part_N == place) & rows_N]
+        loss = nested_N[(evidence.condition_N == place) & rows_N]
         return (float(loss.mean()), standard_error(loss)) if len(loss) > 1 else (None, None)
 
     everyone = np.ones(len(nested_N), dtype=np.bool_)
@@ -264,12 +214,12 @@ def _expect(evidence: Evidence, nested_N: NDArray[np.float64]) -> Expected:
 
 def _calibrate(evidence: Evidence, before_NG: NDArray[Any], after_NG: NDArray[np.float32]) -> dict[str, Calibration]:
     result = {}
-    for place, part in enumerate(evidence.parts):
-        rows = np.flatnonzero(evidence.part_N == place)
+    for place, condition in enumerate(evidence.conditions):
+        rows = np.flatnonzero(evidence.condition_N == place)
         label_N, brightness_N = evidence.label_N[rows], evidence.looks[rows, 0]
         probs = [np.exp(table[rows].astype(np.float64)) for table in (before_NG, after_NG)]
         losses = [-np.log(np.maximum(table[np.arange(len(rows)), label_N], 1e-15)) for table in probs]
-        result[part] = Calibration(
+        result[condition] = Calibration(
             compute_reliability(probs[0], label_N),
             compute_reliability(probs[1], label_N),
             expected_ece_of_chance(probs[1]),

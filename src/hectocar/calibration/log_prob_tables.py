@@ -1,7 +1,7 @@
 """Tables of log-probabilities of several models, read in float64 a few rows at a time.
 
 Shapes: M models, N rows, C classes, R rows of a chunk. Log-probabilities below -100 (far under the evaluator's clip at -34.5)
-count as -100, which keeps every power of them finite, and every row is normalised exactly. The tables may be float32 and
+count as -100, which keeps them finite in every product, and every row is normalised exactly. The tables may be float32 and
 are never copied whole: 40 of 12,000 rows and 196 classes would take 750 MB in float64.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hectocar.scoring.metrics import Floats, Ints
+from hectocar.scoring.arrays import Floats, Ints
 
 Tables = Sequence[ArrayLike] | NDArray[Any]
 """M tables of (N, C) log-probabilities: a list, or one array (M, N, C)."""
@@ -33,7 +33,7 @@ def check_tables(log_probs_MNC: Tables) -> list[NDArray[Any]]:
     return tables
 
 
-class Sources:
+class LogProbTables:
     """Tables of log-probabilities, checked once, handed out in float64 and normalised, a few rows of every model at a time."""
 
     def __init__(self, tables: list[NDArray[Any]], log_sum_MN: Floats | None = None) -> None:
@@ -59,9 +59,9 @@ class Sources:
         result: Floats = np.log(sums)
         return result
 
-    def select(self, models: NDArray[np.intp]) -> "Sources":
+    def select(self, models: NDArray[np.intp]) -> "LogProbTables":
         """Some of the models, not measured again."""
-        return Sources([self._tables[model] for model in models], self._log_sum_MN[models])
+        return LogProbTables([self._tables[model] for model in models], self._log_sum_MN[models])
 
     def iter_chunks(self) -> Iterator[tuple[slice, Floats]]:
         """Slices of rows with their (M, R, C) log-probabilities; the array is reused for the next chunk."""

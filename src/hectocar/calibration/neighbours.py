@@ -7,29 +7,17 @@ Discrimination" (section 3.4): a neighbour weighs exp(cosine / temperature). Mix
 where no neighbour has the right class; Khandelwal et al. 2020, "Generalization through Memorization" (eq. 3) mix alike.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
-from scipy.special import expit, logit
 
-Floats = NDArray[np.float64]
+from hectocar.scoring.arrays import Floats, Ints
+
 Floats32 = NDArray[np.float32]
-Ints = NDArray[np.int64]
-
-KS = (1, 3, 5, 10, 20, 30, 50)
 _SLAB_ROWS = 256
 """Rows that selection and scaling treat at a time: 4 MiB at 4,096 columns stay in the cache from one step to the next."""
-_START_TEMPERATURES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
-"""The loss may have several valleys along the temperature: the descent starts from the best of these, see `_fit_one`."""
-_START_SMOOTHINGS = (0.5, 0.1, 0.01, 0.001)
-_BOUNDS = ((float(np.log(1e-3)), float(np.log(10.0))), (-14.0, 14.0))
-"""Of log temperature and logit smoothing. Neighbours that are never wrong would otherwise walk to 0 and 0."""
-_MISSING_GAP = -1e6
-"""For a missing neighbour: finite, so that 0 weight times gap is 0, and exp(-1e6 / 10) is exactly 0 within the bounds."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,7 @@ class UnitBank:
     @classmethod
     def prepare(cls, bank_BD: ArrayLike) -> "UnitBank":
         """Takes what `find_neighbours` takes as a bank, and answers to the same bits. Raises ValueError."""
-        bank = _checked_rows(bank_BD, "bank_BD")
+        bank = check_rows(bank_BD, "bank_BD")
         return cls(_to_unit(bank, "bank_BD", 0, len(bank)))
 
     def first(self, count: int) -> "UnitBank":
@@ -93,19 +81,19 @@ def find_neighbours(
     Raises:
         ValueError: wrong shapes or types, a value that is not finite, groups for one side only, k or a chunk below 1.
     """
-    query, prepared = _checked_rows(query_QD, "query_QD"), isinstance(bank_BD, UnitBank)
-    bank = _checked_rows(bank_BD.unit_BD if isinstance(bank_BD, UnitBank) else bank_BD, "bank_BD")
+    query, prepared = check_rows(query_QD, "query_QD"), isinstance(bank_BD, UnitBank)
+    bank = check_rows(bank_BD.unit_BD if isinstance(bank_BD, UnitBank) else bank_BD, "bank_BD")
     if query.shape[1] != bank.shape[1]:
         raise ValueError(f"query_QD has {query.shape[1]} columns and bank_BD {bank.shape[1]}; allowed: the same number")
     for name, value in (("k", k), ("chunk_rows", chunk_rows), ("bank_chunk_rows", bank_chunk_rows)):
-        _check_count(name, value)
+        check_count(name, value)
     if (query_group_Q is None) != (bank_group_B is None):
         raise ValueError("groups are given for one side only; allowed: query_group_Q and bank_group_B, or neither")
     groups = None
     if query_group_Q is not None and bank_group_B is not None:
         groups = (
-            _checked_ints(query_group_Q, "query_group_Q", len(query)),
-            _checked_ints(bank_group_B, "bank_group_B", len(bank)),
+            check_ints(query_group_Q, "query_group_Q", len(query)),
+            check_ints(bank_group_B, "bank_group_B", len(bank)),
         )
     index_Qk, cosine_Qk = np.full((len(query), k), -1), np.full((len(query), k), -np.inf, dtype=np.float32)
     for start in range(0, len(query), chunk_rows):
@@ -139,13 +127,13 @@ def neighbour_probs(
     Raises:
         ValueError: wrong shapes, types or ranges.
     """
-    model, prior = NeighbourModel(k, temperature, smoothing), _checked_prior(prior_C)
-    label, cosine = _checked_tables(label_Qk, cosine_Qk, len(prior))
+    model, prior = NeighbourModel(k, temperature, smoothing), check_shares(prior_C)
+    label, cosine = check_neighbours(label_Qk, cosine_Qk, len(prior))
     if k > label.shape[1]:
         raise ValueError(f"k is {k}; allowed: 1 to the number of neighbours, {label.shape[1]}")
     label = label[:, :k]
     with np.errstate(over="ignore"):  # a tiny temperature leaves the nearest one
-        weight_Qk = np.exp(_compute_gaps(cosine[:, :k], -np.inf) / model.temperature)
+        weight_Qk = np.exp(compute_gaps(cosine[:, :k], -np.inf) / model.temperature)
     weight_Qk /= weight_Qk.sum(axis=1, keepdims=True)
     row, place = np.nonzero(label >= 0)
     cells = row * len(prior) + label[row, place]
@@ -164,7 +152,7 @@ class NeighbourModel:
     smoothing: float
 
     def __post_init__(self) -> None:
-        _check_count("k", self.k)
+        check_count("k", self.k)
         if not _is_number(self.temperature) or not 0.0 < self.temperature < np.inf:
             raise ValueError(f"temperature is {self.temperature!r}; allowed: a finite number above 0")
         if not _is_number(self.smoothing) or not 0.0 <= self.smoothing <= 1.0:
@@ -173,81 +161,6 @@ class NeighbourModel:
     def apply(self, label_Qk: ArrayLike, cosine_Qk: ArrayLike, prior_C: ArrayLike) -> Floats:
         """(Q, C) probabilities; the tables must be at least `k` wide."""
         return neighbour_probs(label_Qk, cosine_Qk, prior_C, k=self.k, temperature=self.temperature, smoothing=self.smoothing)
-
-
-def fit_neighbours(
-    label_Qk: ArrayLike,
-    cosine_Qk: ArrayLike,
-    query_label_Q: ArrayLike,
-    prior_C: ArrayLike,
-    *,
-    ks: Sequence[int] = KS,
-    weight_Q: ArrayLike | None = None,
-) -> NeighbourModel:
-    """The number of neighbours, temperature and smoothing with the lowest (weighted) mean log loss of the queries' labels.
-
-    Queries of several folds may be stacked, for the tables hold labels, not rows of a bank. Numbers of `ks` above the width of
-    the tables are passed over; of equal losses the first of `ks` stays.
-
-    Args:
-        weight_Q: Weight of each query, 0 or more; all 1 if left out.
-
-    Raises:
-        ValueError: as `neighbour_probs`; a prior of 0 for a class that a query has; no usable number in `ks`.
-    """
-    prior = _checked_prior(prior_C)
-    label, cosine = _checked_tables(label_Qk, cosine_Qk, len(prior))
-    truth = _checked_ints(query_label_Q, "query_label_Q", len(label))
-    if truth.min() < 0 or truth.max() >= len(prior):
-        raise ValueError(f"query_label_Q goes from {truth.min()} to {truth.max()}; allowed: 0 to {len(prior) - 1}")
-    if not (prior[truth] > 0.0).all():
-        raise ValueError("prior_C is 0 for a class of query_label_Q; allowed: above 0, or its log loss is infinite")
-    for k in ks:
-        _check_count("ks", k)
-    usable = [int(k) for k in ks if k <= label.shape[1]]
-    if not usable:
-        raise ValueError(f"ks is {tuple(ks)}; allowed: a number from 1 to the number of neighbours, {label.shape[1]}")
-    weight = _checked_weights(weight_Q, len(label))
-    # A query without neighbours has the prior whatever the parameters are: it moves no optimum.
-    found = label[:, 0] >= 0
-    if not found.any() or not weight[found].sum() > 0.0:
-        raise ValueError("no query with a weight has a neighbour; allowed: at least one")
-    gap_Qk, hit_Qk = _compute_gaps(cosine[found], _MISSING_GAP), label[found] == truth[found, None]
-    weight_F = weight[found] / weight[found].sum()
-    fits = [_fit_one(gap_Qk[:, :k], hit_Qk[:, :k], prior[truth[found]], weight_F) for k in usable]
-    best = int(np.argmin([loss for loss, _, _ in fits]))
-    return NeighbourModel(usable[best], *fits[best][1:])
-
-
-def _fit_one(gap_Qk: Floats, hit_Qk: NDArray[np.bool_], prior_Q: Floats, weight_Q: Floats) -> tuple[float, float, float]:
-    """Loss, temperature and smoothing at the optimum for the neighbours given. Only the true class's share is ever computed."""
-    hit_Qk = hit_Qk.astype(np.float64)
-
-    def loss_and_slope(parameters: Floats) -> tuple[float, Floats]:
-        smoothing = expit(parameters[1])
-        scaled_Qk = gap_Qk * np.exp(-parameters[0])
-        power_Qk = np.exp(scaled_Qk)
-        total_Q = power_Qk.sum(axis=1)
-        share_Q = np.einsum("qk,qk->q", power_Qk, hit_Qk) / total_Q
-        own_Q = (1.0 - smoothing) * share_Q + smoothing * prior_Q
-        scaled_Qk *= power_Qk  # minus the derivative of a power by the log of the temperature
-        share_slope_Q = (share_Q * scaled_Qk.sum(axis=1) - np.einsum("qk,qk->q", scaled_Qk, hit_Qk)) / total_Q
-        pull_Q = weight_Q / own_Q
-        by_temperature = -(1.0 - smoothing) * (pull_Q @ share_slope_Q)
-        by_smoothing = -smoothing * (1.0 - smoothing) * (pull_Q @ (prior_Q - share_Q))
-        return float(-(weight_Q @ np.log(own_Q))), np.array([by_temperature, by_smoothing])
-
-    starts = [np.array([np.log(t), logit(s)]) for t in _START_TEMPERATURES for s in _START_SMOOTHINGS]
-    start = starts[int(np.argmin([loss_and_slope(point)[0] for point in starts]))]
-    fit = minimize(
-        loss_and_slope,
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=_BOUNDS,
-        options={"ftol": 1e-13, "gtol": 1e-8, "maxiter": 500},
-    )
-    return float(fit.fun), float(np.exp(fit.x[0])), float(expit(fit.x[1]))
 
 
 def _merge_slab(index_Rk: Ints, cosine_Rk: Floats32, slab_RB: Floats32, first_index: int) -> None:
@@ -292,28 +205,31 @@ def _to_unit(rows: NDArray[Any], name: str, start: int, count: int) -> Floats32:
     return unit
 
 
-def _compute_gaps(cosine_Qk: Floats, missing: float) -> Floats:
+def compute_gaps(cosine_Qk: Floats, missing: float) -> Floats:
     """Cosine minus the row's largest, 0 or less; `missing` for none, and 0 in a row that has none at all."""
     found = np.isfinite(cosine_Qk)
     first_Q1 = np.where(found[:, :1], cosine_Qk[:, :1], 0.0)
     return np.where(found[:, :1], np.where(found, cosine_Qk - first_Q1, missing), 0.0)
 
 
-def _checked_rows(values: ArrayLike, name: str) -> NDArray[Any]:
+def check_rows(values: ArrayLike, name: str) -> NDArray[Any]:
+    """A table of floats. Raises ValueError."""
     rows: NDArray[Any] = np.asarray(values)
     if rows.ndim != 2 or 0 in rows.shape or rows.dtype.kind != "f":
         raise ValueError(f"{name} has shape {rows.shape} and type {rows.dtype}; allowed: (rows, columns) floats, one at least")
     return rows
 
 
-def _checked_ints(values: ArrayLike, name: str, count: int) -> Ints:
+def check_ints(values: ArrayLike, name: str, count: int) -> Ints:
+    """So many integers. Raises ValueError."""
     raw: NDArray[Any] = np.asarray(values)
     if raw.shape != (count,) or raw.dtype.kind not in "iu":
         raise ValueError(f"{name} has shape {raw.shape} and type {raw.dtype}; allowed: ({count},) integers")
     return raw.astype(np.int64)
 
 
-def _checked_tables(label_Qk: ArrayLike, cosine_Qk: ArrayLike, num_classes: int) -> tuple[Ints, Floats]:
+def check_neighbours(label_Qk: ArrayLike, cosine_Qk: ArrayLike, num_classes: int) -> tuple[Ints, Floats]:
+    """Labels and cosines of neighbours, nearest first. Raises ValueError."""
     label: NDArray[Any] = np.asarray(label_Qk)
     cosine = np.asarray(cosine_Qk, dtype=np.float64)
     if label.ndim != 2 or 0 in label.shape or label.dtype.kind != "i" or cosine.shape != label.shape:
@@ -330,7 +246,8 @@ def _checked_tables(label_Qk: ArrayLike, cosine_Qk: ArrayLike, num_classes: int)
     return label.astype(np.int64), cosine
 
 
-def _checked_prior(prior_C: ArrayLike) -> Floats:
+def check_shares(prior_C: ArrayLike) -> Floats:
+    """The prior, divided by its sum. Raises ValueError."""
     prior = np.asarray(prior_C, dtype=np.float64)
     if prior.ndim != 1 or not len(prior) or not (prior >= 0.0).all() or not abs(prior.sum() - 1.0) <= 1e-6:
         raise ValueError(f"prior_C has shape {prior.shape} and sum {prior.sum()}; allowed: (classes,) shares, 0 or more, sum 1")
@@ -338,14 +255,8 @@ def _checked_prior(prior_C: ArrayLike) -> Floats:
     return result
 
 
-def _checked_weights(weight_Q: ArrayLike | None, count: int) -> Floats:
-    weight = np.ones(count) if weight_Q is None else np.asarray(weight_Q, dtype=np.float64)
-    if weight.shape != (count,) or not ((weight >= 0.0) & (weight < np.inf)).all():
-        raise ValueError(f"weight_Q has shape {weight.shape}; allowed: ({count},) finite numbers, 0 or more")
-    return weight
-
-
-def _check_count(name: str, value: object) -> None:
+def check_count(name: str, value: object) -> None:
+    """Raises ValueError."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(f"{name} is {value!r}; allowed: whole numbers from 1")
 

@@ -1,15 +1,16 @@
-"""What the fitted models of this room share: row weights, standardised features and the minimiser.
+"""What the fits of this room share: row weights, standard features and the minimisers.
 
 Shapes: N rows, K features.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize
 
-from hectocar.scoring.metrics import Floats, _checked_matrix
+from hectocar.scoring.arrays import Floats
 
 Objective = Callable[[Floats], tuple[float, Floats]]
 SimplexObjective = Callable[[Floats], tuple[float, Floats, Floats]]
@@ -33,15 +34,6 @@ def check_row_weights(weight_N: ArrayLike | None, num_rows: int) -> Floats:
     return share
 
 
-def check_features(features_NK: ArrayLike, num_rows: int, num_features: int | None = None, name: str = "features_NK") -> Floats:
-    """A finite table with these many rows and, where given, columns."""
-    features = _checked_matrix(features_NK, name)
-    if len(features) != num_rows or num_features not in (None, features.shape[1]):
-        wanted = "K" if num_features is None else num_features
-        raise ValueError(f"{name} has shape {features.shape}; allowed: ({num_rows}, {wanted})")
-    return features
-
-
 def compute_standardiser(features_NK: Floats, share_N: Floats) -> tuple[Floats, Floats]:
     """Weighted mean and standard deviation of each feature; the deviation of a constant feature is 1."""
     used = features_NK[share_N > 0.0]
@@ -50,12 +42,6 @@ def compute_standardiser(features_NK: Floats, share_N: Floats) -> tuple[Floats, 
     # Rounding leaves a constant 0.1 with a deviation of 1e-17, which would blow the noise up to a feature.
     constant = np.ptp(used, axis=0) <= 1e-12 * np.abs(used).max(axis=0)
     return means, np.where(constant, 1.0, scales)
-
-
-def standardise(features_NK: Floats, means: ArrayLike, scales: ArrayLike, limit: float) -> Floats:
-    """(feature - mean) / scale, clipped to [-limit, limit]: a row unlike all rows of the fit is not extrapolated to."""
-    result: Floats = np.clip((features_NK - np.asarray(means)) / np.asarray(scales), -limit, limit)
-    return result
 
 
 def minimise(objective: Objective, start: Floats, bounds: list[tuple[float, float]]) -> Floats:
@@ -127,9 +113,7 @@ def to_floats(values: Floats) -> tuple[float, ...]:
     return tuple(map(float, values))
 
 
-def check_standardiser(slopes: tuple[float, ...], means: tuple[float, ...], scales: tuple[float, ...]) -> None:
-    """Raises ValueError unless there is a mean and a scale above 0 for each slope."""
-    if not len(slopes) == len(means) == len(scales):
-        raise ValueError(f"{len(slopes)} slopes, {len(means)} means and {len(scales)} scales; allowed: as many of each")
-    if any(scale <= 0.0 for scale in scales):
-        raise ValueError(f"the smallest of scales is {min(scales)}; allowed: above 0")
+def check_at_least_zero(value: float, name: str) -> None:
+    """Raises ValueError."""
+    if not (math.isfinite(value) and value >= 0.0):
+        raise ValueError(f"{name} is {value}; allowed: a finite number, 0 or more")

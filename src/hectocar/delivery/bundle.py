@@ -31,7 +31,7 @@ from hectocar.network.weights import check_finite_tensors, load_state_exactly, l
 from hectocar.photos.views import VIEWS
 
 FORMAT: Literal["hectocar-bundle"] = "hectocar-bundle"
-FORMAT_VERSION: Literal[3] = 3
+FORMAT_VERSION: Literal[4] = 4
 MAX_NEIGHBOURS = 1000
 _ADVICE = "copy the bundle again, or make it again from its run"
 
@@ -41,7 +41,7 @@ class BundleFile:
     """What stands in bundle.json."""
 
     format: Literal["hectocar-bundle"]
-    version: Literal[3]
+    version: Literal[4]
     classes: ClassList
     models: tuple[ModelSpec, ...]
     max_megapixels: float
@@ -226,7 +226,7 @@ def _check_bundle(content: BundleFile, path: Path) -> None:
         if len(shares) != count or not math.isclose(sum(shares), 1.0, abs_tol=1e-6) or min(shares) < 0.0:
             raise ArtifactError(f"{path}: the {name} must be {count} shares that sum to 1; {_ADVICE}")
     if content.finish is not None:
-        content.finish.check(len(content.models), content.classes.num_trained, str(path))
+        content.finish.check(len(content.models), str(path))
         if content.finish.neighbours.k > MAX_NEIGHBOURS:
             raise ArtifactError(f"{path}: finish.neighbours.k is {content.finish.neighbours.k}; allowed: 1 to {MAX_NEIGHBOURS}")
         unknown = sorted({name for level in content.finish.levels for name in level.views} - set(VIEWS))

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from hectocar.calibration.chain import (
+from hectocar.calibration.chain import Level
+from hectocar.calibration.link import (
     NUM_CROWD,
     Answer,
-    Level,
     average_answers,
     average_folds,
     measure_closeness,

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hectocar.calibration.chain import NUM_CROWD, normalize_logits
 from hectocar.calibration.choose_views import ViewChoice, choose_views
 from hectocar.calibration.evidence import Evidence
 from hectocar.calibration.fit_chain import FinishReport, fit_finish
+from hectocar.calibration.link import NUM_CROWD, normalize_logits
 from hectocar.calibration.neighbours import find_neighbours
 from hectocar.dataset.decisions import check_same_photos, read_audit, suspected_photos
 from hectocar.dataset.manifest import check_unchanged
@@ -109,10 +109,10 @@ def _finish(
     first = chosen[places.order[0]]
     trained = [predict_views(folder, root, [first], TRAINED, brightness, device, progress) for folder in run_folders]
     banks = gathered.build_banks(trained, first.name)
-    evidence, foreign = gathered.build(banks, first.name)
+    evidence, unusable = gathered.build(banks, first.name)
     report = fit_finish(
         evidence,
-        foreign,
+        unusable,
         views=[view.name for view in chosen],
         costs=_costs(specs[0], chosen),
         chosen=places,
@@ -210,9 +210,9 @@ class _Gathered:
 
     def choose_views(self, views: Sequence[View], num_models: int, prior_G: NDArray[np.float64]) -> ViewChoice:
         """Those that pay, the first one among those that embed."""
-        evidence, foreign = self._stack(self.conditions), self._stack([UNUSABLE_CONDITION])
+        evidence, unusable = self._stack(self.conditions), self._stack([UNUSABLE_CONDITION])
         firsts = [place for place, view in enumerate(views) if view.embeds]
-        return choose_views(evidence, foreign, len(views), num_models, firsts, prior_G)
+        return choose_views(evidence, unusable, len(views), num_models, firsts, prior_G)
 
     def build(self, banks: Banks, view: str) -> tuple[Evidence, Evidence]:
         """Evidence with neighbours among the embeddings of a view: real photographs, and unusable ones."""
@@ -261,7 +261,7 @@ class _Gathered:
             [self._neighbours(condition, number, banks, view) for condition in conditions] if banks else []
             for number in range(num_models)
         ]
-        parts = tuple(UNUSABLE) if list(conditions) == [UNUSABLE_CONDITION] else tuple(conditions)
+        names = tuple(UNUSABLE) if list(conditions) == [UNUSABLE_CONDITION] else tuple(conditions)
         return Evidence(
             log_probs=tuple(
                 np.concatenate([self._log_probs(condition, number, place) for condition in conditions])
@@ -275,18 +275,17 @@ class _Gathered:
             label_N=np.array([self.label_of[image_id] for image_id in ids], dtype=np.int64),
             fold_N=np.array([self.fold_of[image_id] for image_id in ids], dtype=np.int64),
             photo_N=np.array([numbers[image_id] for image_id in ids], dtype=np.int64),
-            part_N=np.concatenate([self._parts(condition, parts) for condition in conditions]),
-            parts=parts,
+            condition_N=np.concatenate([self._places(condition, names) for condition in conditions]),
+            conditions=names,
             suspect_N=np.array([image_id in self.suspects for image_id in ids], dtype=np.bool_),
         )
 
     def _log_probs(self, condition: str, number: int, place: int) -> NDArray[np.float32]:
         return normalize_logits(self.tables[condition][number].logits[place][self.rows[condition][number]])
 
-    def _parts(self, condition: str, parts: tuple[str, ...]) -> NDArray[np.int64]:
+    def _places(self, condition: str, names: tuple[str, ...]) -> NDArray[np.int64]:
         table, rows = self.tables[condition][0], self.rows[condition][0]
-        names = [table.kind[row] or condition for row in rows]
-        return np.array([parts.index(name) for name in names], dtype=np.int64)
+        return np.array([names.index(table.kind[row] or condition) for row in rows], dtype=np.int64)
 
 
 def _describe_too_few(run: Run, num_found: int, condition: str) -> str:
@@ -326,12 +325,12 @@ def _gather(run: Run, tables: dict[str, list[ViewTable]], conditions: list[str],
 
 def _equivalents(spec: BundleSpec, gathered: _Gathered, report: FinishReport) -> Effects:
     """On the condition most like the test set."""
-    part = len(report.parts) - 1
-    condition = report.parts[part]
+    place = len(report.conditions) - 1
+    condition = report.conditions[place]
     ids = gathered.ids(condition)
     sizes = [len(gathered.rows[name][0]) for name in gathered.conditions]
-    start = sum(sizes[:part])
-    probs = np.exp(report.nested[start : start + sizes[part]].astype(np.float64))
+    start = sum(sizes[:place])
+    probs = np.exp(report.nested[start : start + sizes[place]].astype(np.float64))
     place_of = {name: place for place, name in enumerate(spec.classes.names)}
     columns = np.array([place_of[gathered.name_of[image_id]] for image_id in ids], dtype=np.int64)
     return equivalent_effect(probs, columns, spec.classes.member_columns(), len(spec.classes.names), spec.frequency)

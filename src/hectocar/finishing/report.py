@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from hectocar.calibration.evidence import Gain, LinkRow
 from hectocar.calibration.fit_chain import Calibration, FinishReport
+from hectocar.calibration.link_floor import FloorLink
 from hectocar.disk.artifacts import write_json
 from hectocar.disk.writing import replace_file
 from hectocar.scoring.equivalents import PolicyEffect, effect_rows
@@ -23,21 +24,21 @@ mix of real and unusable photographs that it is fitted for."""
 
 def chain_rows(report: FinishReport) -> list[list[str]]:
     """Every link with its nested and in-sample loss by condition."""
-    return _link_rows("link", report.chain, report.parts)
+    return _link_rows("link", report.chain, report.conditions)
 
 
 def blend_rows(report: FinishReport) -> list[list[str]]:
     """Ways to blend the same views, each followed by a temperature; changes against greedy selection."""
-    return _link_rows("blend", report.blends, report.parts)
+    return _link_rows("blend", report.blends, report.conditions)
 
 
-def _link_rows(what: str, links: Sequence[LinkRow], parts: Sequence[str]) -> list[list[str]]:
-    rows = [[what, *(name for part in parts for name in (part, "change", "in-sample")), "kept"]]
+def _link_rows(what: str, links: Sequence[LinkRow], conditions: Sequence[str]) -> list[list[str]]:
+    rows = [[what, *(name for condition in conditions for name in (condition, "change", "in-sample")), "kept"]]
     for link in links:
         cells = [
             cell
-            for part in parts
-            for cell in (f"{link.nested[part]:.4f}", _gain(link.gains.get(part)), f"{link.in_sample[part]:.4f}")
+            for condition in conditions
+            for cell in (f"{link.nested[condition]:.4f}", _gain(link.gains.get(condition)), f"{link.in_sample[condition]:.4f}")
         ]
         rows.append([link.name, *cells, "yes" if link.kept else "no"])
     return rows
@@ -45,10 +46,19 @@ def _link_rows(what: str, links: Sequence[LinkRow], parts: Sequence[str]) -> lis
 
 def view_rows(report: FinishReport) -> list[list[str]]:
     """Cost and gain of each view."""
-    header = ["view", "cost", *(name for part in report.parts for name in (f"{part} alone", "with plain")), "weight"]
+    header = [
+        "view",
+        "cost",
+        *(name for condition in report.conditions for name in (f"{condition} alone", "with plain")),
+        "weight",
+    ]
     rows = [header]
     for view in report.views:
-        cells = [cell for part in report.parts for cell in (f"{view.alone[part]:.4f}", _gain(view.with_plain[part]))]
+        cells = [
+            cell
+            for condition in report.conditions
+            for cell in (f"{view.alone[condition]:.4f}", _gain(view.with_plain[condition]))
+        ]
         rows.append([view.name, f"{view.cost:.2f}", *cells, f"{view.weight:.3f}"])
     return rows
 
@@ -74,16 +84,16 @@ def expected_rows(report: FinishReport) -> list[list[str]]:
 def calibration_rows(report: FinishReport) -> list[list[str]]:
     """ECE before and after, and what sampling alone causes."""
     rows = [["condition", "ECE before", "ECE after", "of chance"]]
-    for part, found in report.calibration.items():
-        rows.append([part, f"{found.before.ece:.2%}", f"{found.after.ece:.2%}", f"{found.chance_ece:.2%}"])
+    for condition, found in report.calibration.items():
+        rows.append([condition, f"{found.before.ece:.2%}", f"{found.after.ece:.2%}", f"{found.chance_ece:.2%}"])
     return rows
 
 
-def foreign_rows(report: FinishReport) -> list[list[str]]:
+def unusable_rows(report: FinishReport) -> list[list[str]]:
     """Cost of unusable photographs, in losses of the prior."""
     rows = [["unusable", "without floor", "with floor"]]
     for kind, cost in report.insurance.unseen_cost.items():
-        rows.append([kind, f"{report.foreign_cost_before[kind]:.2f}", f"{cost:.2f}"])
+        rows.append([kind, f"{report.unusable_cost_before[kind]:.2f}", f"{cost:.2f}"])
     return rows
 
 
@@ -92,14 +102,14 @@ def total_lines(report: FinishReport) -> list[str]:
     kept = [row for row in report.chain if row.kept]
     first, last = kept[0], kept[-1]
     lines = []
-    for part in report.parts:
-        before, after, gain = first.nested[part], last.nested[part], report.total[part]
+    for condition in report.conditions:
+        before, after, gain = first.nested[condition], last.nested[condition], report.total[condition]
         share = (after - before) / before
-        lines.append(f"{part}: {before:.4f} -> {after:.4f}, {share:+.1%} (difference {_gain(gain)}), nested")
+        lines.append(f"{condition}: {before:.4f} -> {after:.4f}, {share:+.1%} (difference {_gain(gain)}), nested")
     insurance = report.insurance
     lines.append(
         f"floor: fitted for {insurance.share:.1%} of unusable photographs; on such a mix it changes the loss by "
-        f"{_gain(insurance.gain)}, and is {'kept' if report.finish.choose(None).floor else 'left out'}"
+        f"{_gain(insurance.gain)}, and is {'kept' if report.finish.choose(None).find(FloorLink) else 'left out'}"
     )
     return lines
 
@@ -114,8 +124,8 @@ def report_tables(report: FinishReport, effects: Effects) -> dict[str, list[list
         "Speed against loss": level_rows(report),
         **({"Expected loss, and suspects": expected} if expected else {}),
         "Calibration": calibration_rows(report),
-        "Unusable photographs, in losses of the prior": foreign_rows(report),
-        f"Equivalent classes ({report.parts[-1]})": effect_rows(effects),
+        "Unusable photographs, in losses of the prior": unusable_rows(report),
+        f"Equivalent classes ({report.conditions[-1]})": effect_rows(effects),
     }
 
 
@@ -138,18 +148,20 @@ def _markdown(table: Sequence[Sequence[str]]) -> list[str]:
 
 def _figures(report: FinishReport) -> dict[str, Any]:
     def link(row: LinkRow) -> dict[str, Any]:
-        gains = {part: {"mean": gain.mean, "standard_error": gain.standard_error} for part, gain in row.gains.items()}
+        gains = {condition: {"mean": gain.mean, "standard_error": gain.standard_error} for condition, gain in row.gains.items()}
         return {"name": row.name, "nested": row.nested, "in_sample": row.in_sample, "change": gains, "kept": row.kept}
 
     return {
         "chain": [link(row) for row in report.chain],
         "blends": [link(row) for row in report.blends],
-        "ece": {part: {"before": c.before.ece, "after": c.after.ece, "chance": c.chance_ece} for part, c in _items(report)},
+        "ece": {
+            condition: {"before": c.before.ece, "after": c.after.ece, "chance": c.chance_ece} for condition, c in _items(report)
+        },
         "unusable_cost": report.insurance.unseen_cost,
         "unusable_share": report.insurance.share,
         "insurance": {"mean": report.insurance.gain.mean, "standard_error": report.insurance.gain.standard_error},
         "kept": [row.name for row in report.chain if row.kept],
-        "unusable_cost_without_floor": report.foreign_cost_before,
+        "unusable_cost_without_floor": report.unusable_cost_before,
     }
 
 
@@ -159,16 +171,16 @@ def _items(report: FinishReport) -> list[tuple[str, Calibration]]:
 
 def draw_calibration(report: FinishReport) -> Figure:
     """Above, accuracy by confidence before and after; below, log loss by decile of brightness."""
-    parts = _items(report)
-    figure = Figure(figsize=(5.2 * len(parts), 8.0), layout="constrained")
-    axes = np.asarray(figure.subplots(2, len(parts), squeeze=False))
-    for column, (part, found) in enumerate(parts):
+    found_by_condition = _items(report)
+    figure = Figure(figsize=(5.2 * len(found_by_condition), 8.0), layout="constrained")
+    axes = np.asarray(figure.subplots(2, len(found_by_condition), squeeze=False))
+    for column, (condition, found) in enumerate(found_by_condition):
         upper, lower = axes[0, column], axes[1, column]
         upper.plot([0, 1], [0, 1], color="0.7", linewidth=1)
         curves = (("one network, plain", found.before, "C3"), ("finished", found.after, "C0"))
         for name, bins, colour in curves:
             upper.plot(bins.confidence_B, bins.accuracy_B, "o-", color=colour, label=f"{name}, ECE {bins.ece:.1%}")
-        upper.set(xlabel="confidence", ylabel="share right", title=part, xlim=(0, 1), ylim=(0, 1))
+        upper.set(xlabel="confidence", ylabel="share right", title=condition, xlim=(0, 1), ylim=(0, 1))
         upper.legend(loc="upper left")
         for name, deciles, colour in (
             ("one network, plain", found.deciles_before, "C3"),

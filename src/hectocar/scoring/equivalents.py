@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hectocar.scoring.metrics import Floats, log_loss_grouped_per_row
+from hectocar.scoring.arrays import Floats
+from hectocar.scoring.metrics import log_loss_grouped_per_row
 from hectocar.scoring.submission import EQUIVALENT_POLICIES, EquivalentPolicy, write_equivalent_mass
 
 

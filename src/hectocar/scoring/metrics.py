@@ -11,8 +11,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from hectocar.scoring.arrays import Floats, Ints, check_labels, check_matrix, check_vector, log_softmax, normalise_rows
+
 Grouping = Literal["strict", "sum", "max"]
 
 CLIP = 1e-15
@@ -32,7 +32,7 @@ def log_loss_per_row(probs_NC: ArrayLike, label_N: ArrayLike) -> Floats:
     Raises:
         ValueError: wrong shapes, a label out of range, a negative or non-finite value, a row that sums to 0.
     """
-    probs, label = _normalised(probs_NC), _checked_labels(label_N, probs_NC)
+    probs, label = normalise_rows(probs_NC), check_labels(label_N, probs_NC)
     return _minus_log(probs[np.arange(len(label)), label])
 
 
@@ -51,7 +51,7 @@ def log_loss_grouped_per_row(probs_NC: ArrayLike, label_N: ArrayLike, group_C: A
     """
     if how not in ("strict", "sum", "max"):
         raise ValueError(f"how is {how!r}; allowed: 'strict', 'sum', 'max'")
-    probs, label = _normalised(probs_NC), _checked_labels(label_N, probs_NC)
+    probs, label = normalise_rows(probs_NC), check_labels(label_N, probs_NC)
     same_group_NC = _same_group(label, group_C, probs.shape[1])
     if how == "strict":
         return _minus_log(probs[np.arange(len(label)), label])
@@ -64,8 +64,8 @@ def top_k_accuracy(scores_NC: ArrayLike, label_N: ArrayLike, k: int, group_C: Ar
 
     Equal scores rank by column, lowest first, so that k = 1 agrees with argmax.
     """
-    scores = _checked_matrix(scores_NC, "scores_NC")
-    label = _checked_labels(label_N, scores)
+    scores = check_matrix(scores_NC, "scores_NC")
+    label = check_labels(label_N, scores)
     num_columns = scores.shape[1]
     if not 1 <= k <= num_columns:
         raise ValueError(f"k is {k}; allowed: 1 to the number of columns, {num_columns}")
@@ -78,28 +78,10 @@ def top_k_accuracy(scores_NC: ArrayLike, label_N: ArrayLike, k: int, group_C: Ar
     return float((rank_N < k).mean())
 
 
-def softmax(logits_NC: ArrayLike, temperature: float = 1.0) -> Floats:
-    """Probabilities of logits divided by the temperature; every row sums to 1 within rounding."""
-    shifted = _shifted(logits_NC, temperature)
-    exp_NC = np.exp(shifted)
-    result: Floats = exp_NC / exp_NC.sum(axis=1, keepdims=True)
-    return result
-
-
-def log_softmax(logits_NC: ArrayLike, temperature: float = 1.0) -> Floats:
-    """Log of `softmax`, without passing through probabilities that underflow."""
-    shifted = _shifted(logits_NC, temperature)
-    rest_NC = np.exp(shifted)
-    # The largest entry is exp(0) = 1. Taken out of the sum, log1p keeps losses below 1e-16 that log(1 + x) rounds to 0.
-    rest_NC[np.arange(len(rest_NC)), shifted.argmax(axis=1)] = 0.0
-    result: Floats = shifted - np.log1p(rest_NC.sum(axis=1, keepdims=True))
-    return result
-
-
 def cross_entropy_per_row(logits_NC: ArrayLike, label_N: ArrayLike, temperature: float = 1.0) -> Floats:
     """Minus the log probability of each label, unclipped."""
     log_probs = log_softmax(logits_NC, temperature)
-    label = _checked_labels(label_N, log_probs)
+    label = check_labels(label_N, log_probs)
     return -log_probs[np.arange(len(label)), label]
 
 
@@ -125,7 +107,7 @@ def paired_bootstrap(loss_a_N: ArrayLike, loss_b_N: ArrayLike, num_resamples: in
 
     Rows are drawn together, so what makes a photograph hard for both cancels (Efron and Tibshirani 1993, chapter 13).
     """
-    loss_a, loss_b = _checked_vector(loss_a_N, "loss_a_N"), _checked_vector(loss_b_N, "loss_b_N")
+    loss_a, loss_b = check_vector(loss_a_N, "loss_a_N"), check_vector(loss_b_N, "loss_b_N")
     if loss_a.shape != loss_b.shape:
         raise ValueError(f"loss_a_N has {len(loss_a)} rows and loss_b_N {len(loss_b)}; they must be the same rows")
     if num_resamples < 2:
@@ -145,7 +127,7 @@ def paired_bootstrap(loss_a_N: ArrayLike, loss_b_N: ArrayLike, num_resamples: in
 
 def standard_error(values: ArrayLike) -> float:
     """Standard error of the mean: sample standard deviation (n - 1) over the root of n."""
-    checked = _checked_vector(values, "values")
+    checked = check_vector(values, "values")
     return float(checked.std(ddof=1) / np.sqrt(len(checked)))
 
 
@@ -154,64 +136,9 @@ def _minus_log(probs_N: Floats) -> Floats:
     return result
 
 
-def _normalised(probs_NC: ArrayLike) -> Floats:
-    probs = _checked_matrix(probs_NC, "probs_NC")
-    if probs.min() < 0.0:
-        row, column = np.argwhere(probs < 0.0)[0]
-        raise ValueError(f"probs_NC[{row}, {column}] is {probs[row, column]}; allowed: 0 or more")
-    with np.errstate(over="ignore"):
-        sum_N1 = probs.sum(axis=1, keepdims=True)
-    bad = ~((sum_N1 > 0.0) & np.isfinite(sum_N1))[:, 0]
-    if bad.any():
-        row = int(bad.argmax())
-        raise ValueError(f"row {row} of probs_NC sums to {sum_N1[row, 0]}; allowed: a finite sum above 0")
-    result: Floats = probs / sum_N1
-    return result
-
-
-def _checked_matrix(values: ArrayLike, name: str) -> Floats:
-    matrix = np.asarray(values, dtype=np.float64)
-    if matrix.ndim != 2 or 0 in matrix.shape:
-        raise ValueError(f"{name} has shape {matrix.shape}; allowed: (rows, columns), at least one of each")
-    if not np.isfinite(matrix).all():
-        row, column = np.argwhere(~np.isfinite(matrix))[0]
-        raise ValueError(f"{name}[{row}, {column}] is {matrix[row, column]}; allowed: finite numbers")
-    return matrix
-
-
-def _checked_vector(values: ArrayLike, name: str) -> Floats:
-    vector = np.asarray(values, dtype=np.float64)
-    if vector.ndim != 1 or len(vector) < 2:
-        raise ValueError(f"{name} has shape {vector.shape}; allowed: one dimension of 2 or more values")
-    if not np.isfinite(vector).all():
-        raise ValueError(f"{name} has {int((~np.isfinite(vector)).sum())} values that are not finite; allowed: finite numbers")
-    return vector
-
-
-def _checked_labels(label_N: ArrayLike, table_NC: ArrayLike) -> Ints:
-    num_rows, num_columns = np.shape(table_NC)
-    raw: NDArray[Any] = np.asarray(label_N)
-    if raw.shape != (num_rows,) or raw.dtype.kind not in "iu":
-        raise ValueError(f"label_N has shape {raw.shape} and type {raw.dtype}; allowed: ({num_rows},) integers")
-    if raw.min() < 0 or raw.max() >= num_columns:
-        row = int(((raw < 0) | (raw >= num_columns)).argmax())
-        raise ValueError(f"label_N[{row}] is {raw[row]}; allowed: 0 to {num_columns - 1}")
-    return raw.astype(np.int64)
-
-
 def _same_group(label_N: Ints, group_C: ArrayLike, num_columns: int) -> NDArray[np.bool_]:
     group: NDArray[Any] = np.asarray(group_C)
     if group.shape != (num_columns,) or group.dtype.kind not in "iu":
         raise ValueError(f"group_C has shape {group.shape} and type {group.dtype}; allowed: ({num_columns},) integers")
     same: NDArray[np.bool_] = group[label_N][:, None] == group
     return same
-
-
-def _shifted(logits_NC: ArrayLike, temperature: float) -> Floats:
-    """(logits - row maximum) / temperature: subtracted first, so that a tiny temperature cannot make inf - inf."""
-    logits = _checked_matrix(logits_NC, "logits_NC")
-    if not (np.isfinite(temperature) and temperature > 0.0):
-        raise ValueError(f"temperature is {temperature}; allowed: a finite number above 0")
-    with np.errstate(over="ignore"):
-        shifted: Floats = (logits - logits.max(axis=1, keepdims=True)) / temperature
-    return shifted

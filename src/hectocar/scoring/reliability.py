@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hectocar.scoring.metrics import Floats, Ints, _checked_labels, _checked_vector, _normalised, standard_error
+from hectocar.scoring.arrays import Floats, Ints, check_labels, check_vector, normalise_rows
+from hectocar.scoring.metrics import standard_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +32,8 @@ class Reliability:
 
 def compute_reliability(probs_NC: ArrayLike, label_N: ArrayLike, num_bins: int = 15) -> Reliability:
     """Reliability in `num_bins` bins of equal width over [0, 1]; an edge belongs to the bin above it, 1 to the last."""
-    probs = _normalised(probs_NC)
-    label = _checked_labels(label_N, probs)
+    probs = normalise_rows(probs_NC)
+    label = check_labels(label_N, probs)
     confidence_N = probs.max(axis=1)
     bin_N, used, count = _bins(confidence_N, num_bins)
     return Reliability(
@@ -51,7 +52,7 @@ def expected_ece_of_chance(probs_NC: ArrayLike, num_bins: int = 15, num_draws: i
     """
     if num_draws < 1:
         raise ValueError(f"num_draws is {num_draws}; allowed: 1 or more")
-    confidence_N = _normalised(probs_NC).max(axis=1)
+    confidence_N = normalise_rows(probs_NC).max(axis=1)
     bin_N, _, _ = _bins(confidence_N, num_bins)
     generator = np.random.default_rng(seed)
     total = 0.0
@@ -87,7 +88,7 @@ def loss_by_decile(loss_N: ArrayLike, value_N: ArrayLike, num_groups: int = 10) 
     Raises:
         ValueError: fewer than two rows for a group, which has no standard error then.
     """
-    loss, value = _checked_vector(loss_N, "loss_N"), _checked_vector(value_N, "value_N")
+    loss, value = check_vector(loss_N, "loss_N"), check_vector(value_N, "value_N")
     if loss.shape != value.shape:
         raise ValueError(f"loss_N has {len(loss)} rows and value_N {len(value)}; they must be the same rows")
     if not 1 <= num_groups <= len(loss) // 2:
