@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from hectocar import Classifier
-from hectocar.calibration.doubts import DOUBT_NAMES, measure_doubts
+from hectocar.calibration.blend import ViewBlend
+from hectocar.calibration.floor import DOUBT_NAMES, FloorLink, measure_doubts
 from hectocar.calibration.link import (
     Answer,
     Side,
@@ -26,8 +27,6 @@ from hectocar.calibration.link import (
     normalize_logits,
     safe_log,
 )
-from hectocar.calibration.link_floor import FloorLink
-from hectocar.calibration.link_views import ViewBlend
 from hectocar.dataset.decisions import SHIFT_FILE, read_audit, read_shift, suspected_photos
 from hectocar.dataset.manifest import EXCLUDED
 from hectocar.dataset.run_inputs import read_run

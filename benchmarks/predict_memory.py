@@ -17,20 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hectocar.calibration.blend import Blend
+from hectocar.calibration.blend import Blend, ViewBlend
 from hectocar.calibration.chain import Expected, Finish, Level
-from hectocar.calibration.doubts import DOUBT_NAMES
-from hectocar.calibration.floor import Floor
-from hectocar.calibration.link_floor import FloorLink
-from hectocar.calibration.link_neighbours import NeighbourLink
-from hectocar.calibration.link_temperature import TemperatureLink
-from hectocar.calibration.link_views import ViewBlend
-from hectocar.calibration.neighbours import NeighbourModel
-from hectocar.calibration.temperature import Temperature
+from hectocar.calibration.floor import DOUBT_NAMES, Floor, FloorLink
+from hectocar.calibration.neighbours import NeighbourLink, NeighbourModel, to_unit
+from hectocar.calibration.temperature import Temperature, TemperatureLink
 from hectocar.config.schema import InferenceConfig, NetworkConfig
 from hectocar.dataset.classes import build_class_list
-from hectocar.dataset.run_inputs import FoldResult, Provenance
-from hectocar.delivery.bundle import Bank, to_unit, write_bundle
+from hectocar.dataset.provenance import FoldResult, Provenance
+from hectocar.delivery.bundle import Bank, write_bundle
 from hectocar.delivery.members import BundleSpec, Member, ModelSpec
 from hectocar.delivery.predictor import Classifier
 from hectocar.delivery.stream import predict_in_parts

@@ -16,7 +16,8 @@ from hectocar.config.schema import Config, NetworkConfig, SizePhase
 from hectocar.errors import ArtifactError, ConfigError
 from hectocar.lab.step_cost import measure_step_costs
 from hectocar.network.backbone import create_backbone
-from hectocar.network.carnet import CarNet, check_network
+from hectocar.network.carnet import CarNet
+from hectocar.network.sizes import check_network, check_sizes
 from hectocar.network.sources import load_tensors
 from hectocar.progress import NoProgress
 from hectocar.training.run import create_run
@@ -103,7 +104,7 @@ def test_the_final_norm_is_the_pretrained_models(tmp_path: Path) -> None:
         theirs = donor.forward_head(donor.forward_features(images), pre_logits=True)
         torch.testing.assert_close(network.embed(images), theirs, rtol=1e-4, atol=1e-4)
     with pytest.raises(ConfigError, match=r"cannot take 100 px .*sizes that it takes: 98 and 112"):
-        network.check_sizes([224, 100])
+        check_sizes(network, [224, 100])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -150,7 +151,7 @@ def test_a_backbone_without_one_map_is_refused() -> None:
 def test_a_backbone_whose_pooling_cannot_be_switched_off_works() -> None:
     """efficientvit refuses a model without pooling; its map is taken before that."""
     network = CarNet(NetworkConfig(backbone="efficientvit_b0", weights="none", drop_path_max=0.0), 3)
-    network.check_sizes([64, 100])
+    check_sizes(network, [64, 100])
     assert network.embed_dim == 128
 
 
@@ -203,4 +204,4 @@ def test_a_backbone_that_ends_in_its_class_token_is_pooled_over_that() -> None:
     with torch.no_grad():
         assert torch.equal(network.embed(images), network.backbone.forward_features(images)[:, 0])
     with pytest.raises(ConfigError, match=r"cannot take 100 px .*sizes that it takes: 224"):
-        network.check_sizes([224, 100])
+        check_sizes(network, [224, 100])

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import optimize
 
-from hectocar.calibration import log_prob_tables
-from hectocar.calibration.blend import Blend, Mean
+from hectocar.calibration import blend as room
+from hectocar.calibration.blend import Blend, LogProbTables, Mean
 from hectocar.calibration.fit_blend import compute_geometric_loss, fit_blend, select_greedily
-from hectocar.calibration.log_prob_tables import LogProbTables
 from hectocar.codec import decode, encode
 from hectocar.errors import ArtifactError
 from hectocar.scoring.arrays import log_softmax
@@ -119,7 +118,7 @@ def test_chunks_and_float32_do_not_change_a_blend(monkeypatch: pytest.MonkeyPatc
     blend = make(simplex(3, 0), "geometric")
     whole, fitted = blend.apply(narrow), fit_blend(narrow, label_N, mean="geometric")
     np.testing.assert_allclose(whole, blend.apply(log_probs_MNC), atol=1e-5)
-    monkeypatch.setattr(log_prob_tables, "_CELLS", 3 * 6 * 7)
+    monkeypatch.setattr(room, "_CELLS", 3 * 6 * 7)
     np.testing.assert_allclose(blend.apply(narrow), whole, atol=1e-14)
     np.testing.assert_allclose(fit_blend(narrow, label_N, mean="geometric").weights, fitted.weights, atol=1e-6)
 

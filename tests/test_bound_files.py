@@ -13,8 +13,9 @@ from PIL import Image
 from hectocar.dataset.decisions import Decision, write_decisions
 from hectocar.dataset.folds import Folds
 from hectocar.dataset.manifest import check_unchanged
-from hectocar.dataset.run_inputs import RUN_FILES, find_sources, join_parts, outcome_tree, read_run
-from hectocar.delivery.members import join_runs
+from hectocar.dataset.provenance import join_parts
+from hectocar.dataset.run_inputs import RUN_FILES, find_sources, outcome_tree, read_run
+from hectocar.delivery.runs import join_runs
 from hectocar.errors import ArtifactError
 from project import Project, call, call_well
 from tiny import change, make_config

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from hectocar.config.schema import NetworkConfig
 from hectocar.errors import ConfigError
-from hectocar.network.carnet import AveragePool, CarNet
-from hectocar.network.gem import GeM
+from hectocar.network.carnet import AveragePool, CarNet, GeM
+from hectocar.network.sizes import check_sizes
 
 NUM_CLASSES = 5
 # (timm model, size, width of the last map, widths of the last two): maps, tokens, channels last; others: test_families.
@@ -200,15 +200,15 @@ def test_weights_given_to_the_constructor_win(tmp_path: Any) -> None:
 def test_a_transformer_takes_other_sizes_than_its_own() -> None:
     """Position embeddings follow the input size, so that progressive resizing works with token backbones too."""
     network = make_network("test_vit")
-    network.check_sizes([96, 160, 192])
+    check_sizes(network, [96, 160, 192])
 
 
 def test_a_size_that_the_backbone_cannot_take_is_named_before_training() -> None:
     """A backbone of one fixed size (an MLP over positions) refuses the others with a message."""
     network = make_network("gmlp_ti16_224")
-    network.check_sizes([224])
+    check_sizes(network, [224])
     with pytest.raises(ConfigError, match=r"gmlp_ti16_224 cannot take 96 px"):
-        network.check_sizes([224, 96])
+        check_sizes(network, [224, 96])
 
 
 def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

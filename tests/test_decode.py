@@ -18,7 +18,8 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from hectocar.errors import DataError
 from hectocar.photos import decode
-from hectocar.photos.decode import NUM_AHEAD, decode_photo, fit_photo, iter_decoded, read_photo_bytes, resize_photo
+from hectocar.photos.decode import decode_photo, fit_photo, read_photo_bytes, resize_photo
+from hectocar.photos.pool import NUM_AHEAD, iter_decoded
 from image_kinds import HEIGHT_PX, MEAN_TOLERANCE, WIDTH_PX, expected_pixels, make_image_kinds, make_scene
 
 # What a person must learn from the refusal of each bad kind, as a part of the message.

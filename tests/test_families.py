@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from hectocar.config.schema import NetworkConfig
 from hectocar.errors import ConfigError
 from hectocar.network.carnet import CarNet
+from hectocar.network.sizes import check_sizes, nearest_size
 
 # fmt: off
 FAMILIES = [
@@ -63,11 +64,11 @@ def test_a_family_takes_its_own_weights_and_learns_or_is_refused(name: str, tmp_
             pre_logits = whole.forward_head(features, pre_logits=True)
             torch.testing.assert_close(network.embed(images_BCHW), pre_logits, rtol=1e-3, atol=1e-4)
     for asked_px in (100, size_px + 32):
-        taken_px = network.nearest_size(asked_px)
-        network.check_sizes([taken_px])
+        taken_px = nearest_size(network, asked_px)
+        check_sizes(network, [taken_px])
         if taken_px != asked_px:
             with pytest.raises(ConfigError, match=f"cannot take {asked_px} px .*{taken_px}"):
-                network.check_sizes([asked_px])
+                check_sizes(network, [asked_px])
     label_BM, share_BM = torch.tensor([[0], [1]]), torch.ones(2, 1)
     network.train().compute_loss(images_BCHW, label_BM, share_BM, margin_rad=0.1, label_smoothing=0.0).backward()
     gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]

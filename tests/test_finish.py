@@ -381,7 +381,7 @@ def test_a_view_that_a_network_cannot_take_is_left_out(
         if max(sizes_px) > 48:
             raise ConfigError("too large")
 
-    monkeypatch.setattr(CarNet, "check_sizes", check)
+    monkeypatch.setattr("hectocar.finishing.finish.check_sizes", check)
     arguments = ["finish", str(runs[0]), "--out", str(tmp_path / "b"), "--views", "plain,large,mirror", "--device", "cpu"]
     assert main(arguments) == 0
     assert "view large is left out: test_efficientnet cannot take 64 px" in capsys.readouterr().err

@@ -6,17 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from hectocar.calibration.blend import ViewBlend
 from hectocar.calibration.chain import LINKS, Finish
 from hectocar.calibration.choose_views import choose_views
 from hectocar.calibration.evidence import Evidence, take_rows
 from hectocar.calibration.fit_chain import FinishReport, fit_finish
 from hectocar.calibration.fit_floor import AFFORDABLE, UNUSABLE_SHARES, FloorFitter
 from hectocar.calibration.fit_links import ChainFitter
+from hectocar.calibration.floor import FloorLink
 from hectocar.calibration.link import Answer, average_folds, measure_closeness, normalize_logits
-from hectocar.calibration.link_floor import FloorLink
-from hectocar.calibration.link_neighbours import NeighbourLink
-from hectocar.calibration.link_temperature import TemperatureLink
-from hectocar.calibration.link_views import ViewBlend
+from hectocar.calibration.neighbours import NeighbourLink
+from hectocar.calibration.temperature import TemperatureLink
 from hectocar.codec import decode, encode
 from hectocar.errors import ArtifactError
 from hectocar.finishing.report import total_lines

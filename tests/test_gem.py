@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hectocar.network.gem import GeM
+from hectocar.network.carnet import GeM
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 

@@ -7,16 +7,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from hectocar.calibration.blend import Blend
+from hectocar.calibration.blend import Blend, ViewBlend
 from hectocar.calibration.chain import Expected, Level
-from hectocar.calibration.doubts import DOUBT_NAMES, measure_doubts
-from hectocar.calibration.floor import Floor
+from hectocar.calibration.floor import DOUBT_NAMES, Floor, FloorLink, measure_doubts
 from hectocar.calibration.link import Answer, Side, average_answers, join_models, normalize_logits, pair_folds
-from hectocar.calibration.link_floor import FloorLink
-from hectocar.calibration.link_neighbours import NeighbourLink
-from hectocar.calibration.link_temperature import TemperatureLink
-from hectocar.calibration.link_views import ViewBlend
-from hectocar.calibration.temperature import Temperature
+from hectocar.calibration.neighbours import NeighbourLink
+from hectocar.calibration.temperature import Temperature, TemperatureLink
 from hectocar.scoring.arrays import softmax
 
 NUM_PHOTOS, NUM_CLASSES, NUM_FOLDS, NUM_VIEWS = 1500, 12, 5, 3

@@ -19,7 +19,8 @@ from hectocar.auditing.align import Alignment, Box, Grey, align_photos, load_gre
 from hectocar.auditing.hashes import compute_codes, find_close_pairs
 from hectocar.dataset.scan import PhotoScan
 from hectocar.errors import DataError
-from hectocar.photos.decode import count_workers, decode_photo, read_photo_bytes
+from hectocar.photos.decode import decode_photo, read_photo_bytes
+from hectocar.photos.pool import count_workers
 
 HASH_RADIUS = 8
 """Bits of 64. On cars196 all edited copies lie within 6 of a box's hash, and chance pairs begin at 8."""

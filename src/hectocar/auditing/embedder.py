@@ -14,6 +14,7 @@ from hectocar.delivery.bundle import load_network, read_model
 from hectocar.network.arithmetic import autocast, normalize_batch, to_device
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import infer_photos
+from hectocar.network.sizes import nearest_size
 from hectocar.progress import Progress, count_with
 
 EMBED_PX = 160
@@ -84,7 +85,7 @@ def build_embedder(
         network_config = NetworkConfig(backbone=backbone, weights=weights, pool="avg", head="softmax", drop_path_max=0.0)
         network = CarNet(network_config, 2).to(device).eval().requires_grad_(False)
         source = f"{backbone}, pretrained ({Path(weights).name})"
-        return Embedder(network, source, max_megapixels, network.nearest_size(EMBED_PX))
+        return Embedder(network, source, max_megapixels, nearest_size(network, EMBED_PX))
     if run is None:
         return None
     spec = read_model(run)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hectocar.errors import DataError
-from hectocar.photos.decode import DEFAULT_MAX_MEGAPIXELS, count_workers, decode_photo, open_photo, read_photo_bytes
+from hectocar.photos.decode import DEFAULT_MAX_MEGAPIXELS, decode_photo, open_photo, read_photo_bytes
+from hectocar.photos.pool import count_workers
 from hectocar.photos.shift import Floats, estimate_jpeg_quality
 
 LEVELS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, *(k / 20 for k in range(2, 19)), 0.925, 0.95, 0.965, 0.98, 0.99)

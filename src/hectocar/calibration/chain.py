@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Union
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hectocar.calibration.blend import ViewBlend
+from hectocar.calibration.floor import FloorLink
 from hectocar.calibration.link import Answer, Link, Side, arithmetic_mean, average_answers, join_models, pair_folds
-from hectocar.calibration.link_floor import FloorLink
-from hectocar.calibration.link_neighbours import NeighbourLink
-from hectocar.calibration.link_temperature import TemperatureLink
-from hectocar.calibration.link_views import ViewBlend
-from hectocar.calibration.neighbours import NeighbourModel
+from hectocar.calibration.neighbours import NeighbourLink, NeighbourModel
+from hectocar.calibration.temperature import TemperatureLink
 from hectocar.errors import ArtifactError
 from hectocar.scoring.arrays import Floats
 

@@ -9,15 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.calibration.blend import Mean
+from hectocar.calibration.blend import Mean, ViewBlend
 from hectocar.calibration.chain import Level
 from hectocar.calibration.evidence import ChainState, Evidence, Gain, LinkRow, estimate, measure_gain, pays, thin_rows
 from hectocar.calibration.fit_blend import select_greedily
 from hectocar.calibration.fit_links import ChainFitter, Decided
 from hectocar.calibration.fit_temperature import fit_temperature
 from hectocar.calibration.link import Link
-from hectocar.calibration.link_temperature import TemperatureLink
-from hectocar.calibration.link_views import ViewBlend
+from hectocar.calibration.temperature import TemperatureLink
 from hectocar.scoring.metrics import cross_entropy_per_row
 
 MEANS: dict[str, Mean] = {"fitted arithmetic mean": "arithmetic", "fitted geometric mean": "geometric"}

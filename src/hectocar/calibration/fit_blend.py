@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hectocar.calibration import optimise
-from hectocar.calibration.blend import Blend, Mean
-from hectocar.calibration.log_prob_tables import LogProbTables, Tables, check_tables
+from hectocar.calibration.blend import Blend, LogProbTables, Mean, Tables, check_tables
 from hectocar.scoring.arrays import Floats, Ints, check_labels, log_softmax
 
 TINY_WEIGHT = 1e-4

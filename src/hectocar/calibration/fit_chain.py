@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hectocar.calibration.blend import ViewBlend
 from hectocar.calibration.chain import LINKS, Expected, Finish, Level
 from hectocar.calibration.choose_views import ViewChoice, ViewRow, table_places, view_rows
 from hectocar.calibration.evidence import ChainState, Evidence, Gain, Insurance, LinkRow, measure_gain
 from hectocar.calibration.fit_floor import FloorFitter
 from hectocar.calibration.fit_links import ChainFitter, Decided
 from hectocar.calibration.link import Link, arithmetic_mean
-from hectocar.calibration.link_neighbours import NeighbourLink
-from hectocar.calibration.link_views import ViewBlend
-from hectocar.calibration.neighbours import NeighbourModel
+from hectocar.calibration.neighbours import NeighbourLink, NeighbourModel
 from hectocar.progress import Progress
 from hectocar.scoring.metrics import standard_error
 from hectocar.scoring.reliability import (

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from hectocar.calibration.doubts import measure_doubts
 from hectocar.calibration.evidence import ChainState, Gain, Insurance, estimate, pays, thin_rows
 from hectocar.calibration.fit_temperature import fit_temperature_under
+from hectocar.calibration.floor import FloorLink, measure_doubts
 from hectocar.calibration.floor_loss import fit_floor, unusable_cost_per_row
-from hectocar.calibration.link_floor import FloorLink
 from hectocar.scoring.arrays import Floats, Ints, log_softmax
 from hectocar.scoring.metrics import standard_error
 

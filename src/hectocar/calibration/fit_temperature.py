@@ -6,8 +6,8 @@ Shapes: N rows, C classes, K features.
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hectocar.calibration import features as standard
 from hectocar.calibration import optimise
+from hectocar.calibration import temperature as standard
 from hectocar.calibration.floor import check_prior
 from hectocar.calibration.temperature import FEATURE_LIMIT, HIGH, LOW, Temperature
 from hectocar.scoring.arrays import Floats, check_labels, check_matrix, softmax

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from hectocar.calibration import features as standard
 from hectocar.calibration import optimise
+from hectocar.calibration import temperature as standard
 from hectocar.calibration.floor import FEATURE_LIMIT, HIGHEST_SHARE, Floor, check_prior
 from hectocar.calibration.optimise import check_at_least_zero
 from hectocar.scoring.arrays import Floats, check_labels, normalise_rows

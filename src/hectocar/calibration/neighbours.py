@@ -7,13 +7,21 @@ Discrimination" (section 3.4): a neighbour weighs exp(cosine / temperature). Mix
 where no neighbour has the right class; Khandelwal et al. 2020, "Generalization through Memorization" (eq. 3) mix alike.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hectocar.calibration.blend import Blend
+from hectocar.calibration.link import Link, Side, safe_log
+from hectocar.calibration.temperature import Temperature
 from hectocar.scoring.arrays import Floats, Ints
+
+if TYPE_CHECKING:
+    from hectocar.calibration.evidence import ChainState
+    from hectocar.calibration.fit_links import ChainFitter
 
 Floats32 = NDArray[np.float32]
 _SLAB_ROWS = 256
@@ -111,6 +119,13 @@ def find_neighbours(
     return Neighbours(index_Qk, cosine_Qk)
 
 
+def to_unit(embeddings_ND: NDArray[Any]) -> NDArray[np.float16]:
+    """Rows of length 1, as banks keep them and as neighbours are asked for."""
+    wide = embeddings_ND.astype(np.float32)
+    unit: NDArray[np.float16] = (wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)).astype(np.float16)
+    return unit
+
+
 def neighbour_probs(
     label_Qk: ArrayLike, cosine_Qk: ArrayLike, prior_C: ArrayLike, *, k: int, temperature: float, smoothing: float
 ) -> Floats:
@@ -161,6 +176,40 @@ class NeighbourModel:
     def apply(self, label_Qk: ArrayLike, cosine_Qk: ArrayLike, prior_C: ArrayLike) -> Floats:
         """(Q, C) probabilities; the tables must be at least `k` wide."""
         return neighbour_probs(label_Qk, cosine_Qk, prior_C, k=self.k, temperature=self.temperature, smoothing=self.smoothing)
+
+
+@dataclass(frozen=True)
+class NeighbourLink(Link):
+    """Networks and neighbours by two weights, and the temperature after it."""
+
+    mix: Blend
+    temperature: Temperature
+    kind: Literal["neighbours"] = "neighbours"
+    title: ClassVar[str] = "neighbours"
+    asks_votes: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if len(self.mix.weights) != 2 or self.temperature.slopes:
+            raise ValueError("neighbours are mixed in by two weights and a temperature without slopes")
+
+    def apply(self, log_probs_NG: NDArray[Any], side: Side) -> Floats:
+        return self.temperature.apply(self.mix.apply([log_probs_NG, safe_log(side.answer.votes)]))
+
+    @classmethod
+    def fit(cls, fitter: "ChainFitter", states: "Sequence[ChainState]") -> "list[NeighbourLink]":
+        from hectocar.calibration.evidence import thin_rows
+        from hectocar.calibration.fit_blend import fit_blend
+        from hectocar.calibration.fit_temperature import fit_temperature
+
+        fitter.learn_votes(states)
+        links = []
+        for state in states:
+            rows = thin_rows(state.train)
+            label_N = fitter.evidence.label_N[rows]
+            tables: list[NDArray[Any]] = [state.real[rows], safe_log(fitter.side(state, cls, rows=rows).answer.votes)]
+            mix = fit_blend(tables, label_N, mean=fitter.decided.neighbours_mean)
+            links.append(cls(mix, fit_temperature(mix.apply(tables), label_N)))
+        return links
 
 
 def _merge_slab(index_Rk: Ints, cosine_Rk: Floats32, slab_RB: Floats32, first_index: int) -> None:

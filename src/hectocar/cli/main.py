@@ -95,7 +95,8 @@ def command_train(args: argparse.Namespace) -> None:
 
 def command_predict(args: argparse.Namespace) -> None:
     from hectocar.dataset.photo_list import find_photo_list
-    from hectocar.delivery.predictor import Classifier, describe_choice
+    from hectocar.delivery.choice import describe_choice
+    from hectocar.delivery.predictor import Classifier
     from hectocar.delivery.submit import check_form, predict_photos, save_submission
 
     with ConsoleProgress() as progress, ExitStack() as stack:
@@ -168,7 +169,7 @@ def command_score(args: argparse.Namespace) -> None:
 def command_bundle(args: argparse.Namespace) -> None:
     from hectocar.delivery.bundle import write_bundle
     from hectocar.delivery.bundle_place import claim_bundle
-    from hectocar.delivery.members import join_runs
+    from hectocar.delivery.runs import join_runs
 
     runs = join_runs([args.model])
     with claim_bundle(args.out, runs) as made_of:

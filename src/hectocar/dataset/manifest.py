@@ -23,7 +23,8 @@ from hectocar.dataset.looks import group_looks
 from hectocar.dataset.scan import PhotoScan, scan_files
 from hectocar.disk.writing import replace_file
 from hectocar.errors import ArtifactError, DataError
-from hectocar.photos.decode import count_workers, read_photo_bytes
+from hectocar.photos.decode import read_photo_bytes
+from hectocar.photos.pool import count_workers
 from hectocar.progress import NoProgress, Progress, count_with
 from hectocar.tables import listed, normalize_name, repeated_names
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from hectocar.dataset.scan_cache import Known, cache_file, read_cache, recognise, write_cache
 from hectocar.dataset.workers import start_pool
 from hectocar.errors import DataError
-from hectocar.photos.decode import count_workers, read_photo_bytes
+from hectocar.photos.decode import read_photo_bytes
 from hectocar.photos.measure import THUMB_PX, Measurement, measure_photo
+from hectocar.photos.pool import count_workers
 from hectocar.tables import normalize_name
 
 PROCESSES_FROM = 1000

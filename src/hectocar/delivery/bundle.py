@@ -19,9 +19,9 @@ from torch import Tensor
 from hectocar.calibration.chain import Finish
 from hectocar.codec import open_sealed, show, write_sealed
 from hectocar.dataset.classes import ClassList
-from hectocar.dataset.run_inputs import FoldResult
+from hectocar.dataset.provenance import FoldResult
 from hectocar.delivery.bundle_place import check_bundle_place, digest_runs, measure_networks
-from hectocar.delivery.members import BundleSpec, Member, ModelSpec, read_run_model
+from hectocar.delivery.members import BundleSpec, Member, ModelSpec
 from hectocar.disk.artifacts import hash_file, read_json
 from hectocar.disk.outputs import MARK, Mark
 from hectocar.disk.writing import check_room, make_folder
@@ -64,6 +64,8 @@ def read_model(folder: Path) -> BundleSpec:
     if (folder / "bundle.json").is_file():
         return _read_bundle(folder)
     if (folder / "config.json").is_file():
+        from hectocar.delivery.runs import read_run_model  # a bundle needs none of what a run is made of
+
         return read_run_model(folder)
     raise ArtifactError(f"{folder}: neither a bundle (bundle.json) nor a run (config.json); `hectocar train` makes a run")
 
@@ -90,13 +92,6 @@ class Bank:
     @property
     def unseen(self) -> NDArray[np.float16]:
         return self.embeddings[: self.num_unseen]
-
-
-def to_unit(embeddings_ND: NDArray[np.float16]) -> NDArray[np.float16]:
-    """Rows of length 1, as banks keep them and as neighbours are asked for."""
-    wide = embeddings_ND.astype(np.float32)
-    unit: NDArray[np.float16] = (wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)).astype(np.float16)
-    return unit
 
 
 def write_bundle(

@@ -5,7 +5,7 @@ Shapes: B photographs of a batch, V views, G trained classes.
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from hectocar.calibration.chain import Level
 from hectocar.calibration.link import (
     NUM_CROWD,
     Answer,
@@ -22,13 +21,15 @@ from hectocar.calibration.link import (
     measure_closeness,
     normalize_logits,
 )
-from hectocar.calibration.neighbours import NeighbourModel, UnitBank, find_neighbours
-from hectocar.delivery.bundle import load_bank, load_network, read_model, to_unit
+from hectocar.calibration.neighbours import NeighbourModel, UnitBank, find_neighbours, to_unit
+from hectocar.delivery.bundle import load_bank, load_network, read_model
+from hectocar.delivery.choice import choose_folds, choose_level
 from hectocar.delivery.members import BundleSpec, Member
 from hectocar.errors import ConfigError, DataError
 from hectocar.network.arithmetic import choose_device
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import infer_views
+from hectocar.network.sizes import check_sizes
 from hectocar.photos.batches import RenderBatch, iter_render_batches, render_photo
 from hectocar.photos.decode import Pixels, read_photo_bytes
 from hectocar.photos.views import Render, View, find_views, own_views, plan_renders
@@ -96,6 +97,7 @@ class Classifier:
     ) -> None:
         self.spec = choose_folds(spec, num_folds)
         self.classes = spec.classes
+        self.names = tuple(spec.classes.label(g) for g in range(spec.classes.num_trained))
         self.level = choose_level(spec, num_views)
         brightness = spec.finish.brightness if spec.finish else 0.0
         renders: list[Render] = []
@@ -106,7 +108,7 @@ class Classifier:
             renders += [render for render in own if render not in renders]
             places = [(renders.index(own[place]), mirror) for place, mirror in places]
             network = load_network(spec, member, device)
-            network.check_sizes(render.size_px for render in own)
+            check_sizes(network, [render.size_px for render in own])
             self.members.append(_Loaded(member, network, places, self._open_bank(member, network.embed_dim)))
         self.renders = tuple(renders)
 
@@ -155,7 +157,7 @@ class Classifier:
         stacked = tuple(picture[None].copy() for picture in pictures)
         probs_G = self.answer(RenderBatch(stacked, look_K[None], np.zeros(1, dtype=np.int64), {}))[0]
         order = np.argsort(-probs_G, kind="stable")[:top]
-        return Prediction(tuple(self.classes.label(int(g)) for g in order), tuple(float(probs_G[g]) for g in order))
+        return Prediction(tuple(self.names[g] for g in order), tuple(float(probs_G[g]) for g in order))
 
     def predict_table(
         self, files: Sequence[Path], *, num_workers: int = 0, on_photo: Callable[[int, int], None] | None = None
@@ -218,65 +220,6 @@ class Classifier:
         votes = model.apply(found.take_labels(bank.label_B), found.cosine_Qk, np.array(self.spec.prior))
         unseen = find_neighbours(queries, bank.unit.first(bank.num_unseen), NUM_CROWD)
         return votes, np.hstack([measure_closeness(found.cosine_Qk), measure_closeness(unseen.cosine_Qk)])
-
-
-def describe_choice(classifier: Classifier) -> str:
-    """What is asked of each photograph, what it costs, and what loss to expect."""
-    level, num_networks = classifier.level, len(classifier.members)
-    views = level.views if level else tuple(view.name for view in classifier.views_of(classifier.spec.members[0]))
-    work = f"{classifier.cost:.1f} plain views of one network"
-    asked = f"{num_networks} networks x {len(views)} views ({', '.join(views)}): {work}"
-    if level is None:
-        return f"{asked}; nothing is fitted, see `hectocar finish`"
-    per_model = num_networks / len(classifier.spec.models)
-    more = "; the mean of the folds is usually lower, which out-of-fold answers cannot show" if per_model > 1 else ""
-    losses = f"expected log loss {_join_figures(*level.expected.describe())}, of one network per model and photograph{more}"
-    lines = [asked, losses]
-    if level.expected.clean_trusted is not None:
-        trusted = _join_figures(*level.expected.describe_trusted())
-        lines.append(
-            f"without the {level.expected.num_suspects} photographs that the audit suspects (label or content): {trusted}; "
-            "expect a loss between the two where labels are right"
-        )
-    return "\n".join(lines)
-
-
-def _join_figures(clean: str, shifted: str) -> str:
-    return clean if shifted == "-" else f"{clean}, {shifted} shifted like the test set"
-
-
-def choose_level(spec: BundleSpec, num_views: int | None) -> Level | None:
-    """What was fitted for so many views.
-
-    Raises:
-        ConfigError: The number is not positive, or the bundle was not finished and has its own views only.
-    """
-    if num_views is not None and num_views < 1:
-        raise ConfigError(f"--views is {num_views}; allowed: 1 or more")
-    if spec.finish is None:
-        if num_views is not None:
-            raise ConfigError(f"--views: {spec.folder} has no fitted views; `hectocar finish RUN --out BUNDLE` fits them")
-        return None
-    return spec.finish.choose(num_views)
-
-
-def choose_folds(spec: BundleSpec, num_folds: int | None) -> BundleSpec:
-    """With the first so many folds of each model only.
-
-    Raises:
-        ConfigError: Not positive, or more than there are.
-    """
-    if num_folds is None:
-        return spec
-    most = max(sum(member.model == number for member in spec.members) for number in range(len(spec.models)))
-    if not 1 <= num_folds <= most:
-        raise ConfigError(f"--folds is {num_folds}; allowed: 1 to {most}, the networks of a model in {spec.folder}")
-    kept = [
-        member
-        for number in range(len(spec.models))
-        for member in [other for other in spec.members if other.model == number][:num_folds]
-    ]
-    return replace(spec, members=tuple(kept))
 
 
 def read_photo(photo: Photo) -> Pixels:

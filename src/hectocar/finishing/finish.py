@@ -16,13 +16,14 @@ from hectocar.calibration.choose_views import ViewChoice, choose_views
 from hectocar.calibration.evidence import Evidence
 from hectocar.calibration.fit_chain import FinishReport, fit_finish
 from hectocar.calibration.link import NUM_CROWD, normalize_logits
-from hectocar.calibration.neighbours import find_neighbours
+from hectocar.calibration.neighbours import find_neighbours, to_unit
 from hectocar.dataset.decisions import check_same_photos, read_audit, suspected_photos
 from hectocar.dataset.manifest import check_unchanged
 from hectocar.dataset.run_inputs import Run, read_run
-from hectocar.delivery.bundle import Bank, load_network, to_unit, write_bundle
+from hectocar.delivery.bundle import Bank, load_network, write_bundle
 from hectocar.delivery.bundle_place import claim_bundle
-from hectocar.delivery.members import BundleSpec, join_runs
+from hectocar.delivery.members import BundleSpec
+from hectocar.delivery.runs import join_runs
 from hectocar.errors import ArtifactError, ConfigError, DataError
 from hectocar.finishing.out_of_fold import (
     CLEAN,
@@ -34,6 +35,7 @@ from hectocar.finishing.out_of_fold import (
     predict_views,
 )
 from hectocar.finishing.report import Effects, write_report
+from hectocar.network.sizes import check_sizes
 from hectocar.photos.unusable import UNUSABLE
 from hectocar.photos.views import VIEWS, View, find_views
 from hectocar.progress import Progress
@@ -171,7 +173,7 @@ def _usable_views(specs: Sequence[BundleSpec], views: Sequence[View], progress: 
         for view in list(usable):
             size_px = view.render(spec.members[0].size_px, spec.models[0].inference.fit, 0.0).size_px
             try:
-                network.check_sizes([size_px])
+                check_sizes(network, [size_px])
             except ConfigError:
                 usable.remove(view)
                 progress.note(f"view {view.name} is left out: {spec.models[0].network.backbone} cannot take {size_px} px")

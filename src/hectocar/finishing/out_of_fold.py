@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from hectocar.codec import encode
 from hectocar.dataset.run_inputs import read_run
 from hectocar.delivery.bundle import load_network
-from hectocar.delivery.members import BundleSpec, Member, read_run_model
+from hectocar.delivery.members import BundleSpec, Member
+from hectocar.delivery.runs import read_run_model
 from hectocar.disk.artifacts import compute_digest
 from hectocar.disk.locks import hold_lock
 from hectocar.errors import ArtifactError, DataError
@@ -26,11 +27,11 @@ from hectocar.finishing.out_of_fold_store import Predictions, Shelf
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import infer_views
 from hectocar.photos.batches import Change, iter_render_batches, shift_change
-from hectocar.photos.decode import count_workers, decode_photo, read_photo_bytes
-from hectocar.photos.measure import measure_look
+from hectocar.photos.decode import decode_photo, read_photo_bytes
+from hectocar.photos.pool import count_workers
 from hectocar.photos.shift import PhotoShift
 from hectocar.photos.unusable import UNUSABLE, make_unusable
-from hectocar.photos.views import LOOK_NAMES, VIEWS, Render, View, own_views, plan_renders
+from hectocar.photos.views import LOOK_NAMES, VIEWS, Render, View, measure_look, own_views, plan_renders
 from hectocar.progress import Progress, count_with
 
 CLEAN, SHIFTED, UNUSABLE_CONDITION, TRAINED = "clean", "shifted", "unusable", "trained"

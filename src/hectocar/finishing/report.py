@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from hectocar.calibration.evidence import Gain, LinkRow
 from hectocar.calibration.fit_chain import Calibration, FinishReport
-from hectocar.calibration.link_floor import FloorLink
+from hectocar.calibration.floor import FloorLink
 from hectocar.disk.artifacts import write_json
 from hectocar.disk.writing import replace_file
 from hectocar.scoring.equivalents import PolicyEffect, effect_rows

@@ -35,12 +35,13 @@ from hectocar.config.schema import Config
 from hectocar.config.training import MAX_SEED
 from hectocar.config.yaml_text import read_yaml
 from hectocar.dataset.manifest import check_same_folder, check_unchanged
-from hectocar.dataset.run_inputs import Run, Source, find_sources, outcome_tree, read_run
+from hectocar.dataset.provenance import Source
+from hectocar.dataset.run_inputs import Run, find_sources, outcome_tree, read_run
 from hectocar.disk.artifacts import EventLog, compute_digest
 from hectocar.disk.outputs import check_unedited, claim_folder, mark_folder
 from hectocar.errors import ConfigError
-from hectocar.network.carnet import check_network, list_sizes
-from hectocar.photos.decode import count_workers
+from hectocar.network.sizes import check_network, list_sizes
+from hectocar.photos.pool import count_workers
 from hectocar.progress import NoProgress, Progress, count_with
 from hectocar.tables import normalize_name, repeated_names
 from hectocar.training.checkpoint import read_epochs

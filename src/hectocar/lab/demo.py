@@ -11,8 +11,8 @@ from hectocar.config.reader import read_config
 from hectocar.dataset.classes import read_equivalent_pairs
 from hectocar.dataset.photo_list import find_photo_list
 from hectocar.delivery.bundle import write_bundle
-from hectocar.delivery.members import join_runs
 from hectocar.delivery.predictor import Classifier
+from hectocar.delivery.runs import join_runs
 from hectocar.delivery.submit import predict_photos, save_submission
 from hectocar.disk.outputs import MARK, claim_folder, list_content, mark_folder
 from hectocar.disk.writing import name_beside

@@ -19,8 +19,7 @@ from hectocar.errors import ConfigError, DataError
 from hectocar.lab.preview import load_font, printable
 from hectocar.photos.batches import RenderBatch, decode_for
 from hectocar.photos.decode import decode_photo, read_photo_bytes
-from hectocar.photos.measure import measure_look
-from hectocar.photos.views import Render, render_picture
+from hectocar.photos.views import Render, measure_look, render_picture
 
 MAX_GRID = 32
 _BATCH = 32

@@ -10,6 +10,7 @@ from torch import Tensor
 from hectocar.config.schema import Config, SizePhase
 from hectocar.network.arithmetic import autocast
 from hectocar.network.carnet import CarNet
+from hectocar.network.sizes import check_sizes
 from hectocar.training.memory import choose_chunks, chunk_key, read_free_bytes, step_bytes
 from hectocar.training.optimizer import accumulate_gradients, build_optimizer, clip_gradients, set_learning_rates
 
@@ -45,7 +46,7 @@ def measure_step_costs(config: Config, device: torch.device, num_classes: int, n
         ConfigError: The backbone cannot be built or does not take a size.
     """
     network = CarNet(config.network, num_classes, weights="none").to(device).train()
-    network.check_sizes(phase.size_px for phase in config.training.sizes)
+    check_sizes(network, [phase.size_px for phase in config.training.sizes])
     chunks = choose_chunks(config, network, read_free_bytes(device))
     optimizer = build_optimizer(network, config.training)
     set_learning_rates(optimizer, 1e-6, 1e-6)

@@ -5,7 +5,7 @@ Legend: B batch, C channels or classes, H W positions, N tokens, D embedding, M 
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,10 @@ from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hectocar.config.schema import Config, NetworkConfig
+from hectocar.config.schema import NetworkConfig
 from hectocar.errors import ConfigError
 from hectocar.network.backbone import create_backbone
 from hectocar.network.depthwise import breaks_channels_last, speed_up_depthwise
-from hectocar.network.gem import GeM
 from hectocar.network.heads import build_head
 
 
@@ -71,7 +70,7 @@ class CarNet(nn.Module):
             raise ConfigError(f"network.pool_stages is 2, but {name} does not give its stages; allowed here: 1")
         was_training = self.backbone.training
         self.backbone.eval()
-        black_BCHW = torch.zeros(1, 3, *self._own_size())
+        black_BCHW = torch.zeros(1, 3, *self.own_size())
         try:
             maps = self._last_two(black_BCHW) if stages == 2 else [self._last_map(self.backbone.forward_features(black_BCHW))]
             if len(maps) != stages or any(stage.ndim != 4 or stage.numel() == 0 for stage in maps):
@@ -85,7 +84,8 @@ class CarNet(nn.Module):
         self.backbone.train(was_training)
         return [stage.shape[1] for stage in maps]
 
-    def _own_size(self) -> tuple[int, int]:
+    def own_size(self) -> tuple[int, int]:
+        """Height and width that the backbone was pretrained at."""
         size = (getattr(self.backbone, "pretrained_cfg", None) or {}).get("input_size") or (3, 224, 224)
         return int(size[1]), int(size[2])
 
@@ -163,54 +163,6 @@ class CarNet(nn.Module):
         compiled: Callable[..., Tensor] = torch.compile(self.compute_loss, dynamic=False)
         return compiled
 
-    def check_sizes(self, sizes_px: Iterable[int]) -> None:
-        """Raises ConfigError for a size that the backbone does not take, before an epoch is spent on another."""
-        for size_px in sorted(set(sizes_px)):
-            problem = self._try_size(size_px)
-            if problem is not None:
-                near = " and ".join(map(str, self._sizes_near(size_px))) or "none near it"
-                raise ConfigError(
-                    f"network.backbone {self.config.backbone} cannot take {size_px} px ({problem}); sizes that it takes: {near}"
-                )
-
-    def nearest_size(self, size_px: int) -> int:
-        """The size nearest to ``size_px`` that the backbone takes.
-
-        Raises:
-            ConfigError: There is none near it.
-        """
-        if self._try_size(size_px) is None:
-            return size_px
-        near = self._sizes_near(size_px)
-        if not near:
-            self.check_sizes([size_px])
-        return min(near, key=lambda size: abs(size - size_px))
-
-    def _sizes_near(self, size_px: int) -> list[int]:
-        """The nearest smaller and the nearest larger size that works, of those that windows and patches divide."""
-        tried = {self._own_size()[0]}
-        for step in (14, 16, 32, 64):
-            tried |= {size_px // step * step + add for add in (-step, 0, step, 2 * step)}
-        ordered = sorted((size for size in tried if size >= 14), key=lambda size: abs(size - size_px))
-        smaller = next((size for size in ordered if size < size_px and self._try_size(size) is None), None)
-        larger = next((size for size in ordered if size > size_px and self._try_size(size) is None), None)
-        return [size for size in (smaller, larger) if size is not None]
-
-    @torch.no_grad()
-    def _try_size(self, size_px: int) -> str | None:
-        """What is wrong with a size, or None."""
-        was_training = self.training
-        self.eval()
-        try:
-            black_BCHW = torch.zeros(1, 3, size_px, size_px, device=next(self.parameters()).device)
-            embed_BD = self.embed(black_BCHW)
-            finite = embed_BD.shape == (1, self.embed_dim) and bool(embed_BD.isfinite().all())
-            return None if finite else "its features are empty or not finite"
-        except Exception as error:  # timm's models refuse in many types, some of them without a word
-            return " ".join(str(error).split())[:120] or type(error).__name__
-        finally:
-            self.train(was_training)
-
     def set_drop_path(self, share: float) -> None:
         """Sets stochastic depth to a share (0 to 1) of what the backbone was built with."""
         for module in self.backbone.modules():
@@ -219,20 +171,31 @@ class CarNet(nn.Module):
                 module.drop_prob = built * share
 
 
-def check_network(config: Config) -> None:
-    """Builds the whole network once and shows it every size of training and inference, before anything is written.
+class GeM(nn.Module):
+    """Generalised-mean pooling (Radenovic et al. 2018, "Fine-tuning CNN Image Retrieval with No Human Annotation", eq. 3):
+    (mean over positions of max(x, eps)^p)^(1/p) per channel, with one learnable p.
 
-    Raises:
-        ConfigError: The backbone cannot be built, or does not take a size; the message says what it takes.
-        ArtifactError: Its weights cannot be had or do not fit.
+    p = 1 is the plain average of the non-negative part; p -> infinity is the maximum.
     """
-    CarNet(config.network, 2).check_sizes(list_sizes(config))
 
+    def __init__(self, p: float = 3.0, eps: float = 1e-6) -> None:
+        super().__init__()
+        if not 1.0 <= p <= 20.0:
+            raise ValueError(f"p is {p}; allowed: 1 to 20")
+        self.p = nn.Parameter(torch.tensor(float(p)))
+        self.eps = eps
 
-def list_sizes(config: Config) -> list[int]:
-    """Every size that training, validation and prediction show a network, in pixels."""
-    sizes = [phase.size_px for phase in config.training.sizes]
-    return sorted({*sizes, config.inference.size_px or sizes[-1]})
+    def forward(self, features_BCHW: Tensor) -> Tensor:
+        """Pools (B, C, H, W) of any float type to float32 (B, C).
+
+        Float32 always: 60 cubed overflows float16, and eps cubed underflows it.
+        """
+        with torch.autocast(features_BCHW.device.type, enabled=False):
+            features = features_BCHW.float().clamp(min=self.eps)
+            # Dividing by the largest value first keeps x^p finite for any p the training may reach.
+            largest_BC11 = features.detach().amax(dim=(2, 3), keepdim=True)
+            mean_BC = (features / largest_BC11).pow(self.p).mean(dim=(2, 3))
+            return mean_BC.clamp(min=torch.finfo(torch.float32).tiny).pow(1.0 / self.p) * largest_BC11.flatten(1)
 
 
 class AveragePool(nn.Module):

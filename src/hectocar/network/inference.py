@@ -15,7 +15,7 @@ from hectocar.errors import DataError
 from hectocar.network.arithmetic import autocast, normalize_batch, to_device
 from hectocar.network.carnet import CarNet
 from hectocar.photos.batches import iter_photo_batches
-from hectocar.photos.decode import PhotoBatch
+from hectocar.photos.pool import PhotoBatch
 from hectocar.photos.shift import PhotoShift
 
 _CPU_SLICE_PIXELS = 8 * 160 * 160

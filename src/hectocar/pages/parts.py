@@ -12,7 +12,8 @@ from PIL import Image
 
 from hectocar.dataset.scan import PhotoScan
 from hectocar.errors import DataError
-from hectocar.photos.decode import DEFAULT_MAX_MEGAPIXELS, count_workers, decode_photo, read_photo_bytes
+from hectocar.photos.decode import DEFAULT_MAX_MEGAPIXELS, decode_photo, read_photo_bytes
+from hectocar.photos.pool import count_workers
 
 THUMB_LONG_SIDE_PX, THUMB_QUALITY = 200, 70
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

@@ -11,17 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hectocar.photos.decode import (
-    DEFAULT_MAX_MEGAPIXELS,
-    PhotoBatch,
-    Pixels,
-    decode_photo,
-    iter_decoded,
-    read_photo_bytes,
-)
-from hectocar.photos.measure import measure_look
+from hectocar.photos.decode import DEFAULT_MAX_MEGAPIXELS, Pixels, decode_photo, read_photo_bytes
+from hectocar.photos.pool import PhotoBatch, iter_decoded
 from hectocar.photos.shift import PhotoShift, apply_shift
-from hectocar.photos.views import LOOK_NAMES, Render, render_picture
+from hectocar.photos.views import LOOK_NAMES, Render, measure_look, render_picture
 
 _MAX_BATCH_BYTES = 128 * 2**20
 Change = Callable[[Image.Image, int], Image.Image]

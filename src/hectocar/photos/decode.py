@@ -1,19 +1,12 @@
-"""The one decoder: bytes of a photograph -> upright uint8 RGB. Training, validation, prediction and service all use it.
-
-Threads decode straight into the batch: Pillow releases the GIL while it decodes and resizes, and a batch never travels
-between processes, which costs the usual loader more than half of what its workers decode.
-"""
+"""The one decoder: bytes of a photograph -> upright uint8 RGB. Training, validation, prediction and service all use it."""
 
 import io
 import math
 import os
 import threading
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
@@ -23,17 +16,14 @@ from PIL import Image, features
 
 from hectocar.errors import DataError
 from hectocar.photos.decode_cost import GIANT_BYTES, check_cost, decoded_bytes
-from hectocar.photos.deep_colour import find_low_bytes, is_faint, join_bytes
 from hectocar.photos.jpeg_stream import read_jpeg
-from hectocar.photos.pixels import to_upright_rgb
+from hectocar.photos.pixels import find_low_bytes, is_faint, join_bytes, to_upright_rgb
 from hectocar.photos.png_texts import SIGNATURE, drop_long_texts
 
 ACCEPTED_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF") + ("AVIF",) * bool(features.check("avif"))
 """By the bytes. AVIF where Pillow was built with it (its wheels are, from 11.3 on); HEIC it cannot read."""
 JPEG_FORMATS = ("JPEG", "MPO")
 DEFAULT_MAX_MEGAPIXELS = 100.0
-NUM_AHEAD = 3
-"""Batches being decoded while one is used."""
 _MAX_FILE_BYTES = 256 * 1024 * 1024
 _MIN_SIDE_PX = 2
 Image.init()  # registers the plugins that Pillow would otherwise load at the first odd file
@@ -197,69 +187,6 @@ def fit_photo(image: Image.Image, size_px: int, fit: str) -> NDArray[np.uint8]:
         square.paste(image.resize(inner, Image.Resampling.BILINEAR), ((size_px - inner[0]) // 2, (size_px - inner[1]) // 2))
         return np.asarray(square)
     raise ValueError(f"fit is {fit!r}; allowed: stretch, letterbox, crop")
-
-
-@dataclass(frozen=True)
-class PhotoBatch:
-    """``images_BHWC`` is uint8; ``problems`` maps a place in the batch to why its photograph is a black square."""
-
-    images_BHWC: NDArray[np.uint8]
-    index_B: NDArray[np.int64]
-    problems: dict[int, str]
-
-
-def count_workers(num_workers: int) -> int:
-    """0 means one thread per core that this process may use."""
-    if num_workers:
-        return num_workers
-    affinity = getattr(os, "sched_getaffinity", None)  # macOS and Windows have none
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def square(size_px: int) -> tuple[int, int, int]:
-    """Shape of a picture."""
-    return size_px, size_px, 3
-
-
-def iter_decoded(
-    batches: Iterable[tuple[NDArray[np.int64], int]],
-    load: Callable[[int, int], NDArray[np.uint8]],
-    num_workers: int,
-    shape: Callable[[int], tuple[int, ...]] = square,
-) -> Iterator[PhotoBatch]:
-    """Loads batches ahead of their use, in order, with one thread pool.
-
-    Args:
-        batches: (indices, size in px) of each batch.
-        load: (index, size) -> uint8 of ``shape(size)``; may raise DataError, which lands in ``problems``.
-        num_workers: threads, 0 for automatic.
-        shape: of what is loaded for a photograph.
-    """
-
-    def fill(images: NDArray[np.uint8], place: int, index: int) -> str | None:
-        try:
-            images[place] = load(index, images.shape[1])
-        except DataError as error:
-            return str(error)
-        return None
-
-    waiting: deque[tuple[NDArray[np.uint8], NDArray[np.int64], list[Future[str | None]]]] = deque()
-    with ThreadPoolExecutor(count_workers(num_workers), thread_name_prefix="decode") as pool:
-        try:
-            for index_B, size_px in batches:
-                images = np.zeros((len(index_B), *shape(size_px)), dtype=np.uint8)
-                waiting.append((images, index_B, [pool.submit(fill, images, b, int(i)) for b, i in enumerate(index_B)]))
-                if len(waiting) > NUM_AHEAD:
-                    yield _finish(*waiting.popleft())
-            while waiting:
-                yield _finish(*waiting.popleft())
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _finish(images: NDArray[np.uint8], index_B: NDArray[np.int64], futures: Sequence[Future[str | None]]) -> PhotoBatch:
-    reasons = [future.result() for future in futures]
-    return PhotoBatch(images, index_B, {place: reason for place, reason in enumerate(reasons) if reason is not None})
 
 
 def describe_error(error: Exception) -> str:

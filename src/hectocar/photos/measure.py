@@ -6,13 +6,11 @@ colour is then read at an eighth of the size. Legend: H height, W width.
 """
 
 import hashlib
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from hectocar.errors import DataError
@@ -22,10 +20,9 @@ from hectocar.photos.jpeg_stream import read_jpeg
 from hectocar.photos.pixels import iter_strips
 from hectocar.photos.planes import decode_planes
 from hectocar.photos.shift import estimate_jpeg_quality
+from hectocar.photos.views import SMALL_LONG_SIDE_PX, measure_sharpness
 
 THUMB_PX = 32
-SMALL_LONG_SIDE_PX = 256
-"""Sharpness is read at about this size, so that photographs of different sizes compare."""
 DARK_LEVEL, BRIGHT_LEVEL = 5, 250
 _SATURATION_SIDE_PX = 48
 _SAMPLE_SIDE_PX = 256
@@ -96,7 +93,7 @@ def measure_photo(data: bytes, *, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS
         width_px=size[0],
         height_px=size[1],
         saturation=_saturation(planes.colour),
-        sharpness=_sharpness(np.asarray(small, dtype=np.float32)),
+        sharpness=measure_sharpness(np.asarray(small, dtype=np.float32)),
         thumb=small.resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX).tobytes(),
         damage="" if planes.stored is None else find_damage(data, read_jpeg(data), planes.stored),
         **_photometry(luma),
@@ -108,17 +105,6 @@ def _hash_pixels(luma: Image.Image, size: tuple[int, int]) -> str:
     for _, strip in iter_strips(luma):
         digest.update(strip.tobytes())
     return digest.hexdigest()
-
-
-def measure_look(image: Image.Image) -> tuple[float, float]:
-    """Brightness and sharpness of decoded pixels, as ``Measurement`` has them but for the sampling of the brightness.
-
-    Args:
-        image: RGB, whole.
-    """
-    luma = image.convert("L").reduce(max(1, round(max(image.size) / SMALL_LONG_SIDE_PX)))
-    small_HW = np.asarray(luma, dtype=np.float32)
-    return float(small_HW.mean()), _sharpness(small_HW)
 
 
 @dataclass(frozen=True)
@@ -161,20 +147,6 @@ def _photometry(luma: Image.Image) -> _Photometry:
 def _saturation(colour: Image.Image) -> float:
     counts = np.array(colour.convert("HSV").getchannel("S").histogram(), dtype=np.float64)
     return float(counts @ np.arange(256) / (255.0 * counts.sum()))
-
-
-def _sharpness(small_HW: NDArray[np.float32]) -> float:
-    if min(small_HW.shape) < 3:
-        return 0.0
-    centre = small_HW[1:-1, 1:-1]
-    laplacian = small_HW[:-2, 1:-1] + small_HW[2:, 1:-1] + small_HW[1:-1, :-2] + small_HW[1:-1, 2:] - 4.0 * centre
-    return _deviation(laplacian) / max(_deviation(centre), 1.0)
-
-
-def _deviation(values_HW: NDArray[np.float32]) -> float:
-    # Two dot products: numpy's std makes three passes and as many copies.
-    flat = (values_HW - values_HW.mean()).ravel()
-    return math.sqrt(float(flat @ flat) / flat.size)
 
 
 @lru_cache(maxsize=256)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hectocar.codec import decode
-from hectocar.dataset.run_inputs import FoldResult, join_parts
+from hectocar.dataset.provenance import FoldResult, join_parts
 from hectocar.disk.artifacts import EventLog
 from hectocar.errors import ArtifactError
 from hectocar.network.weights import check_finite_tensors, load_state_exactly, load_tensors_with_state, save_tensors

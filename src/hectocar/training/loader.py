@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from hectocar.config.schema import AugmentConfig, DataConfig
 from hectocar.network.inference import raise_unread
-from hectocar.photos.decode import PhotoBatch, decode_photo, iter_decoded, read_photo_bytes, resize_photo
+from hectocar.photos.decode import decode_photo, read_photo_bytes, resize_photo
+from hectocar.photos.pool import PhotoBatch, iter_decoded
 from hectocar.photos.shift import PhotoShift
 from hectocar.training.augment import NUM_CROP_DRAWS, draw_crop_box, uniform_draws
 

@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hectocar.config.schema import Config
-from hectocar.dataset.run_inputs import join_parts
+from hectocar.dataset.provenance import join_parts
 from hectocar.disk.artifacts import EventLog
 from hectocar.disk.writing import replace_file
 from hectocar.errors import ConfigError, DataError
 from hectocar.network.arithmetic import autocast, normalize_batch, to_device
-from hectocar.network.carnet import CarNet, list_sizes
+from hectocar.network.carnet import CarNet
 from hectocar.network.inference import infer_photos
+from hectocar.network.sizes import check_sizes, list_sizes
 from hectocar.network.weights import save_tensors
-from hectocar.photos.decode import PhotoBatch
+from hectocar.photos.pool import PhotoBatch
 from hectocar.photos.shift import PhotoShift
 from hectocar.progress import Progress, count_with
 from hectocar.scoring.metrics import cross_entropy_from_logits, top_k_accuracy
@@ -78,7 +79,7 @@ def train_fold(
     last, log = folder / "last.safetensors", EventLog(folder / "events.jsonl")
     torch.manual_seed(training.seed)
     network = CarNet(config.network, data.num_classes, weights="none" if last.exists() else None).to(device)
-    network.check_sizes(list_sizes(config))
+    check_sizes(network, list_sizes(config))
     average = WeightAverage(network, training.ema_decay) if training.ema_decay > 0.0 else None
     optimizer = build_optimizer(network, training)
     # Also where float32 stands in for float16: a power of two changes no digit there, and a checkpoint may move to a GPU.

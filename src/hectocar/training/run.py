@@ -34,7 +34,7 @@ from hectocar.disk.outputs import check_folder, identify, list_content
 from hectocar.disk.writing import make_folder
 from hectocar.errors import ArtifactError, ConfigError
 from hectocar.network.arithmetic import has_fast_precision
-from hectocar.network.carnet import check_network
+from hectocar.network.sizes import check_network
 from hectocar.progress import Progress
 from hectocar.training.loader import FoldData
 from hectocar.training.loop import train_fold

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hectocar.codec import encode
 from hectocar.config.schema import NetworkConfig
-from hectocar.dataset.run_inputs import BINDING, FoldResult
+from hectocar.dataset.provenance import BINDING, FoldResult
 from hectocar.errors import ArtifactError
 from hectocar.network.backbone import create_backbone
 from hectocar.network.weights import load_tensors_with_state
