@@ -51,7 +51,7 @@ def main() -> None:
     prior = np.array(classifier.spec.prior)
     with tempfile.TemporaryDirectory() as folder:
         files = write_crops(Path(folder), args.crops, args.seed)
-        probs = classifier.predict_table(files).probs_NG
+        probs = classifier.predict_proba(files).probs_NG
     cost = unusable_cost_per_row(probs, prior) / float(unusable_cost_per_row(prior[None], prior)[0])
     for package, name in SOURCES:
         stem = Path(name).stem

@@ -35,6 +35,7 @@ from hectocar.errors import HectocarError
 from hectocar.network.arithmetic import choose_device
 from hectocar.network.inference import infer_views
 from hectocar.photos.batches import RenderBatch, iter_render_batches, shift_change
+from hectocar.photos.decode import read_photo_bytes
 from hectocar.photos.shift import PhotoShift
 from hectocar.photos.views import VIEWS
 from hectocar.scoring.metrics import standard_error
@@ -89,7 +90,7 @@ def ask(classifier: Classifier, files: list[Path], shift: PhotoShift | None) -> 
     size = spec.models[0].inference.batch_size
     parts: list[tuple[list[NDArray[np.float32]], list[Answer], NDArray[np.float32]]] = []
     for batch in iter_render_batches(
-        files, renders, batch_size=size, max_megapixels=spec.max_megapixels, change=shift_change(shift)
+        files, renders, read=read_photo_bytes, batch_size=size, max_megapixels=spec.max_megapixels, change=shift_change(shift)
     ):
         if batch.problems:
             raise HectocarError(f"{files[batch.index_B[0]]}: {next(iter(batch.problems.values()))}")

@@ -18,7 +18,7 @@ from hectocar.config.reader import read_config
 from hectocar.config.schema import Config
 from hectocar.disk.locks import hold_lock
 from hectocar.errors import ConfigError
-from hectocar.lab.ablation import AblationPlan, AblationResult, list_plans, read_plan, run_ablation
+from hectocar.lab.ablation import AblationPlan, AblationRun, list_plans, read_plan, run_ablation
 from hectocar.lab.ablation_report import ablation_rows, estimate_mean, judge, save_ablation, summarize_ablation
 from hectocar.network.carnet import CarNet
 from hectocar.progress import NoProgress
@@ -101,7 +101,7 @@ def test_runs_are_made_once_and_again_only_if_lost(tmp_path: Path, capsys: pytes
     write_photos(tmp_path / "data")
     plan, out = read_plan(write_plan(tmp_path)), tmp_path / "out"
 
-    def run(notes: Notes, jobs: int = 1) -> list[AblationResult]:
+    def run(notes: Notes, jobs: int = 1) -> list[AblationRun]:
         return run_ablation(plan, tmp_path / "data", out, device=CPU, num_jobs=jobs, progress=notes)
 
     first = run(Notes())
@@ -168,8 +168,8 @@ def test_without_shared_memory_the_runs_follow_one_another(
     assert any("no shared memory here" in line for line in notes.lines)
 
 
-def result(variant: str, seed: int, loss: float, cpu: float | None = 10.0) -> AblationResult:
-    return AblationResult(variant, seed, 0, loss, 0.5, 20.0, cpu, loss + 1.0)
+def result(variant: str, seed: int, loss: float, cpu: float | None = 10.0) -> AblationRun:
+    return AblationRun(variant, seed, 0, loss, 0.5, 20.0, cpu, loss + 1.0)
 
 
 def test_differences_are_paired_by_seed() -> None:

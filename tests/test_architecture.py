@@ -18,6 +18,7 @@ ROOMS = (
     "errors",
     "progress",
     "tables",
+    "results",
     "disk",
     "codec",
     "config",
@@ -35,6 +36,7 @@ ROOMS = (
     "pages",
     "auditing",
     "lab",
+    "verbs",
     "cli",
 )
 DOORS = ("__init__", "__main__")  # the package's two entrances belong to no room

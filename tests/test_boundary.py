@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from hectocar.cli.boundary import Terminated
-from hectocar.cli.main import COMMANDS, main
+from hectocar.cli.commands import COMMANDS
+from hectocar.cli.main import main
 from hectocar.errors import ConfigError, WriteError
 from tiny import write_photos
 
@@ -39,7 +40,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException | Callable[[
             raise error
         error()
 
-    monkeypatch.setitem(COMMANDS, command, work)
+    monkeypatch.setattr(COMMANDS[command], "run", work)
 
 
 def cause(error: BaseException, reason: BaseException) -> BaseException:
@@ -295,7 +296,7 @@ def test_a_terminated_program_is_gone_at_once_with_its_workers() -> None:
         "        tasks = [pool.submit(time.sleep, 600) for _ in range(2)]\n"
         "        try: print('ready', flush=True); tasks[0].result()\n"
         "        except BaseException: pool.shutdown(wait=False, cancel_futures=True); raise\n"
-        "cli.COMMANDS['config'] = work\n"
+        "cli.COMMANDS['config'].run = work\n"
         "sys.exit(cli.main(['config']))"
     )
     with start(code=code, stdout=subprocess.PIPE) as process:

@@ -191,7 +191,7 @@ def test_classifier_answers_like_the_command(bundle: Path, showroom: Path) -> No
     """From Python, a path, its bytes and a Pillow image get the same answer as the table of the command line."""
     classifier = Classifier.load(bundle, device="cpu")
     good = next(file for file in sorted((showroom / "train").rglob("*_0000.jpg")))
-    table = classifier.predict_table([good])
+    table = classifier.predict_proba([good])
     answer = classifier.predict(good)
     assert answer.name == classifier.classes.label(int(table.probs_NG[0].argmax()))
     assert answer.prob == pytest.approx(float(table.probs_NG[0].max()), rel=1e-4)

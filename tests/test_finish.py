@@ -208,7 +208,7 @@ def test_an_interrupted_prediction_goes_on_and_gives_the_same_file(
     monkeypatch.setattr(stream, "PART_PHOTOS", 4)
     whole = predict(bundle, showroom, tmp_path / "whole.csv")
     out, calls = tmp_path / "cut.csv", []
-    answer = Classifier.predict_table
+    answer = Classifier.predict_proba
 
     def cut(self: Classifier, files: Any, **settings: Any) -> Any:
         calls.append(files)
@@ -216,13 +216,13 @@ def test_an_interrupted_prediction_goes_on_and_gives_the_same_file(
             raise KeyboardInterrupt
         return answer(self, files, **settings)
 
-    monkeypatch.setattr(Classifier, "predict_table", cut)
+    monkeypatch.setattr(Classifier, "predict_proba", cut)
     assert main(["predict", str(bundle), str(showroom / "test.csv"), "--out", str(out), "--device", "cpu"]) == 130
     assert not out.exists()
     assert sorted(item.name for item in parts_folder(out).iterdir()) == ["000000.npz", "000001.npz", "parts.json"]
     (parts_folder(out) / "000001.npz").write_bytes(b"half")
     capsys.readouterr()
-    monkeypatch.setattr(Classifier, "predict_table", answer)
+    monkeypatch.setattr(Classifier, "predict_proba", answer)
     assert predict(bundle, showroom, out) == whole
     assert "4 of" in capsys.readouterr().err
     assert not parts_folder(out).exists()
@@ -250,7 +250,7 @@ def test_permuting_the_photographs_permutes_the_rows(bundle: Path, showroom: Pat
     classifier = Classifier.load(bundle, device="cpu")
     files = sorted((showroom / "train").rglob("*_000[0-4].jpg"))
     order = np.random.default_rng(0).permutation(len(files))
-    table, mixed = classifier.predict_table(files), classifier.predict_table([files[place] for place in order])
+    table, mixed = classifier.predict_proba(files), classifier.predict_proba([files[place] for place in order])
     np.testing.assert_allclose(mixed.probs_NG, table.probs_NG[order], rtol=0.0, atol=1e-5)
     assert {int(np.flatnonzero(order == row)[0]) for row in table.problems} == set(mixed.problems)
     np.testing.assert_allclose(table.probs_NG.sum(axis=1), 1.0, atol=1e-9)
@@ -261,7 +261,7 @@ def test_one_photograph_gets_the_row_of_the_table(bundle: Path, showroom: Path) 
     """`predict` from Python and the table agree, views, neighbours and floor included."""
     classifier = Classifier.load(bundle, device="cpu")
     file = next(iter(sorted((showroom / "train").rglob("*_0001.jpg"))))
-    row = classifier.predict_table([file]).probs_NG[0]
+    row = classifier.predict_proba([file]).probs_NG[0]
     answer = classifier.predict(read_photo_bytes(file), top=99)
     assert answer.name == classifier.classes.label(int(row.argmax()))
     np.testing.assert_allclose(sorted(answer.probs), sorted(row), atol=1e-6)

@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell
 
 from hectocar.dataset.manifest import find_equivalent_pairs
 from hectocar.scoring.submission import check_submission, read_sample, read_submission
-from hectocar.scoring.truth import read_answers, score_submission
+from hectocar.scoring.truth import read_truth, score_submission
 
 NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "pipeline.ipynb"
 MAX_BYTES, MAX_CELL_LINES = 1_500_000, 18
@@ -86,7 +86,7 @@ def check_executed(cells: dict[str, Any], folder: Path) -> None:
     work = folder / "pipeline_work"
     submission, sample = read_submission(work / "submission.csv"), read_sample(work / "showroom" / "sample_submission.csv")
     check_submission(submission, sample)
-    answers = read_answers(work / "showroom" / "truth" / "answers.csv")
+    answers = read_truth(work / "showroom" / "truth" / "answers.csv")
     report = score_submission(submission, answers, find_equivalent_pairs(work / "showroom", submission.columns))
     assert f"{report.summed:.5f}" in text_of(cells["score"])
     for page in ("audit/audit.html", "score/score.html", "bundle/report/report.md"):
@@ -111,7 +111,7 @@ def test_the_notebook_runs_as_it_is(tmp_path: Path) -> None:
     """Unchanged, as a reader would; it must have learned something."""
     check_executed(code_cells(execute(tmp_path)), tmp_path)
     work = tmp_path / "pipeline_work"
-    answers = read_answers(work / "showroom" / "truth" / "answers.csv")
+    answers = read_truth(work / "showroom" / "truth" / "answers.csv")
     submission = read_submission(work / "submission.csv")
     report = score_submission(submission, answers, find_equivalent_pairs(work / "showroom", submission.columns))
     assert report.summed < 1.5  # a uniform guess has 2.08

@@ -227,13 +227,13 @@ def test_a_changed_answer_is_not_replaced_at_the_end(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A file that appears at --out while photographs are predicted is the user's."""
-    predict = Classifier.predict_table
+    predict = Classifier.predict_proba
 
     def meanwhile(self: Classifier, *args: object, **settings: object) -> ProbabilityTable:
         (tmp_path / "s.csv").write_text("mine")
         return predict(self, *args, **settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Classifier, "predict_table", meanwhile)
+    monkeypatch.setattr(Classifier, "predict_proba", meanwhile)
     assert main(words_for("predict", base, tmp_path / "s.csv")) == 2
     assert "is not a submission as hectocar wrote it" in capsys.readouterr().err
     assert (tmp_path / "s.csv").read_text() == "mine"

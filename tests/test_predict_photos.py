@@ -37,7 +37,7 @@ def test_a_photograph_has_one_answer_whichever_way_it_comes(classifier: Classifi
     expected = classifier.predict(file)
     for photo in photos:
         assert classifier.predict(photo) == expected, type(photo)
-    table = classifier.predict_table([file])
+    table = classifier.predict_proba([file])
     assert expected.prob == pytest.approx(float(table.probs_NG.max()), abs=1e-12)
 
 

@@ -17,16 +17,16 @@ from hectocar.cli.main import main
 from hectocar.errors import ArtifactError, DataError
 from hectocar.lab import score_page as room
 from hectocar.lab.score_page import Pictures
-from hectocar.scoring.photo_losses import compute_costs
+from hectocar.scoring.photo_losses import compute_photo_losses
 from hectocar.scoring.submission import Submission, write_submission
-from hectocar.scoring.truth import Answers, score_submission
+from hectocar.scoring.truth import Truth, score_submission
 from pictures import encode, make_picture, save
 
 NASTY = "<script>alert(1)</script>\"'&"
 COLUMNS = ("K5", NASTY, "쏘나타_2020", "Sonata")
 PAIRS = [("Sonata", "쏘나타_2020")]
 IDS = ("T_0", "T_1", "T_2", "<img src=x onerror=alert(1)>", "T_4")
-ANSWERS = Answers(IDS, ("K5", NASTY, "쏘나타_2020", "K5", "Sonata"), ("public", "private", "public", "private", "<b>"))
+ANSWERS = Truth(IDS, ("K5", NASTY, "쏘나타_2020", "K5", "Sonata"), ("public", "private", "public", "private", "<b>"))
 PROBS = np.array([[0.7, 0.1, 0.1, 0.1], [0.6, 0.2, 0.1, 0.1], [0.1, 0.0, 0.4, 0.5], [1e-9, 1 - 1e-9, 0, 0], [0.1, 0.6, 0.3, 0]])
 SUBMISSION = Submission(IDS, COLUMNS, PROBS)
 FILES = ("per_class.csv", "photographs.csv", "score.html")
@@ -57,7 +57,7 @@ class Elements(HTMLParser):
 
 
 def draw(pictures: Pictures, top: int = 20) -> str:
-    report, costs = score_submission(SUBMISSION, ANSWERS, PAIRS), compute_costs(SUBMISSION, ANSWERS, PAIRS)
+    report, costs = score_submission(SUBMISSION, ANSWERS, PAIRS), compute_photo_losses(SUBMISSION, ANSWERS, PAIRS)
     return room.draw_page(report, costs, pictures, title=f"Score of {NASTY}", top=top)
 
 
@@ -109,7 +109,7 @@ def test_the_page_says_what_was_scored_and_how() -> None:
     for part in (report, *report.by_split.values()):
         assert all(f"{loss:.5f}" in elements.text for loss in (part.strict, part.summed, part.maximum))
     assert "their probabilities are added (the reading “summed”)" in elements.text
-    costs = compute_costs(SUBMISSION, ANSWERS, PAIRS)
+    costs = compute_photo_losses(SUBMISSION, ANSWERS, PAIRS)
     assert all(f"{cost.share:.2%}" in elements.text for cost in costs.classes)
     assert "Sonata = 쏘나타_2020" in elements.text
     assert "20.723" in elements.text
@@ -228,7 +228,7 @@ def test_bad_input_gets_one_message_and_exit_code_2(
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_of_ours(tmp_path: Path) -> None:
-    report, costs = score_submission(SUBMISSION, ANSWERS, PAIRS), compute_costs(SUBMISSION, ANSWERS, PAIRS)
+    report, costs = score_submission(SUBMISSION, ANSWERS, PAIRS), compute_photo_losses(SUBMISSION, ANSWERS, PAIRS)
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="cannot be written"):
         room.save_score(tmp_path / "file" / "out", report, costs, Pictures(), title="x")

@@ -15,7 +15,7 @@ from hectocar.config.schema import DataConfig
 from hectocar.dataset.decisions import Decision, read_decisions, write_decisions
 from hectocar.dataset.folds import Folds, write_fold_table
 from hectocar.dataset.manifest import scan_photos
-from hectocar.lab.ablation import AblationPlan, AblationResult
+from hectocar.lab.ablation import AblationPlan, AblationRun
 from hectocar.lab.ablation_report import save_ablation
 from hectocar.tables import csv_text, from_spreadsheet_safe, spreadsheet_safe
 
@@ -77,5 +77,5 @@ def test_folds_and_ablations_are_written_safely(tmp_path: Path) -> None:
         ["'@b", "-1"],
     ]
     plan = AblationPlan("t", (1,), (0,), {name: read_config() for name in ("base", "+ema")})
-    save_ablation(plan, [AblationResult(name, 1, 0, 1.0, 0.5, 1.0, 1.0) for name in plan.variants], tmp_path)
+    save_ablation(plan, [AblationRun(name, 1, 0, 1.0, 0.5, 1.0, 1.0) for name in plan.variants], tmp_path)
     assert [line.split(",")[0] for line in (tmp_path / "runs.csv").read_text().splitlines()] == ["variant", "base", "'+ema"]

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from rich.cells import cell_len
 
-from hectocar.cli import main as cli
 from hectocar.cli import terminal
-from hectocar.cli.main import COMMANDS, main
+from hectocar.cli.commands import COMMANDS
+from hectocar.cli.commands.predict import describe_prediction
+from hectocar.cli.main import main
 from hectocar.cli.terminal import ConsoleProgress, complain, format_table, print_table, say, visible
 from hectocar.errors import DataError
 
@@ -123,7 +124,7 @@ def test_a_stream_that_takes_nothing_stops_no_work(
     out, err, done = Broken(error), Stream(), []
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
-    monkeypatch.setitem(COMMANDS, "config", lambda _: (say("1"), say("2"), done.append(True)))
+    monkeypatch.setattr(COMMANDS["config"], "run", lambda _: (say("1"), say("2"), done.append(True)))
     assert main(["config"]) == code
     assert done == [True]
     assert out.tries == 1
@@ -233,7 +234,7 @@ def test_names_in_messages_and_notes_are_shown_escaped(
         say(f"{NASTY}: Kia 90%")
         raise DataError(f"{NASTY}: no such class")
 
-    monkeypatch.setitem(COMMANDS, "config", work)
+    monkeypatch.setattr(COMMANDS["config"], "run", work)
     assert main(["config"]) == 2
     said = capsys.readouterr()
     assert said.out == f"{ESCAPED}: Kia 90%\n"
@@ -244,7 +245,7 @@ def test_names_in_messages_and_notes_are_shown_escaped(
 
 def test_a_prediction_shows_ids_and_names_escaped() -> None:
     """What predict prints a photograph."""
-    line = visible(cli._describe_prediction(None, "x\x1b]0;t\x07", None, "bad\nnews"))  # type: ignore[arg-type]
+    line = visible(describe_prediction(["x\x1b]0;t\x07", "cannot be read: bad\nnews", *[""] * 5]))
     assert line == r"x\x1b]0;t\x07: cannot be read: bad\nnews"
 
 

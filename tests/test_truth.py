@@ -13,7 +13,7 @@ from hectocar.dataset.classes import join_equivalent, read_equivalent_pairs
 from hectocar.errors import ArtifactError, DataError
 from hectocar.scoring import truth as room
 from hectocar.scoring.submission import Submission
-from hectocar.scoring.truth import Answers
+from hectocar.scoring.truth import Truth
 
 COLUMNS = ("F150", "Ford_F-150", "X5", "쏘나타")
 PAIRS = [("Ford_F-150", "F150"), ("RAV4", "라브4")]
@@ -22,7 +22,7 @@ TABLE = Submission(
     COLUMNS,
     np.array([[0.1, 0.3, 0.6, 0.0], [0.5, 0.1, 0.4, 0.0], [0.2, 0.2, 0.5, 0.1], [0.0, 0.0, 0.0, 1.0]]),
 )
-ANSWERS = Answers(("d", "c", "b", "a"), ("쏘나타", "X5", "Ford_F-150", "F150"), ("private", "public", "private", "public"))
+ANSWERS = Truth(("d", "c", "b", "a"), ("쏘나타", "X5", "Ford_F-150", "F150"), ("private", "public", "private", "public"))
 
 
 def written(folder: Path, text: str) -> Path:
@@ -70,7 +70,7 @@ def test_no_order_of_rows_columns_or_answers_changes_a_score(rows: list[int], co
         tuple(TABLE.ids[row] for row in rows), tuple(COLUMNS[column] for column in columns), TABLE.probs[np.ix_(rows, columns)]
     )
     assert ANSWERS.split is not None
-    answers = Answers(*(tuple(part[place] for place in order) for part in (ANSWERS.ids, ANSWERS.labels, ANSWERS.split)))
+    answers = Truth(*(tuple(part[place] for place in order) for part in (ANSWERS.ids, ANSWERS.labels, ANSWERS.split)))
     expected, found = room.score_submission(TABLE, ANSWERS, PAIRS), room.score_submission(shuffled, answers, PAIRS)
     for mine, theirs in (
         (found, expected),
@@ -82,7 +82,7 @@ def test_no_order_of_rows_columns_or_answers_changes_a_score(rows: list[int], co
 
 def test_rows_need_not_sum_to_1_and_labels_may_be_decomposed() -> None:
     doubled = Submission(TABLE.ids, COLUMNS, TABLE.probs / 2)
-    decomposed = Answers(ANSWERS.ids, tuple(unicodedata.normalize("NFD", name) for name in ANSWERS.labels))
+    decomposed = Truth(ANSWERS.ids, tuple(unicodedata.normalize("NFD", name) for name in ANSWERS.labels))
     assert room.score_submission(doubled, decomposed, PAIRS).strict == room.score_submission(TABLE, ANSWERS, PAIRS).strict
 
 
@@ -114,7 +114,7 @@ def test_answers_of_another_contest_are_refused(
     ids: tuple[str, ...], labels: tuple[str, ...], error: type[Exception], messages: list[str]
 ) -> None:
     with pytest.raises(error) as caught:
-        room.score_submission(TABLE, Answers(ids, labels))
+        room.score_submission(TABLE, Truth(ids, labels))
     for message in messages:
         assert message in str(caught.value)
 
@@ -140,9 +140,9 @@ def test_half_a_pair_is_refused_with_the_nearest_name() -> None:
 
 
 def test_answers_are_read_with_and_without_split(tmp_path: Path) -> None:
-    with_split = room.read_answers(written(tmp_path, "\ufeffID,label,split\r\na,X5,public\r\nb,쏘나타,private\r\n"))
-    assert with_split == Answers(("a", "b"), ("X5", "쏘나타"), ("public", "private"))
-    assert room.read_answers(written(tmp_path, "ID,label\na,X5\n")) == Answers(("a",), ("X5",))
+    with_split = room.read_truth(written(tmp_path, "\ufeffID,label,split\r\na,X5,public\r\nb,쏘나타,private\r\n"))
+    assert with_split == Truth(("a", "b"), ("X5", "쏘나타"), ("public", "private"))
+    assert room.read_truth(written(tmp_path, "ID,label\na,X5\n")) == Truth(("a",), ("X5",))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_answers_are_read_with_and_without_split(tmp_path: Path) -> None:
 )
 def test_broken_answers_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        room.read_answers(written(tmp_path, text))
+        room.read_truth(written(tmp_path, text))
 
 
 def test_pairs_are_read_and_may_be_none(tmp_path: Path) -> None:

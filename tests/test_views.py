@@ -11,7 +11,7 @@ from PIL import Image
 
 from hectocar.errors import ConfigError, DataError
 from hectocar.photos.batches import RenderBatch, iter_render_batches, render_photo, shift_change, view_photo
-from hectocar.photos.decode import decode_photo, fit_photo
+from hectocar.photos.decode import decode_photo, fit_photo, read_photo_bytes
 from hectocar.photos.measure import measure_photo
 from hectocar.photos.shift import PhotoShift
 from hectocar.photos.unusable import UNUSABLE, make_unusable
@@ -37,7 +37,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def all_batches(files: list[Path], **settings: object) -> list[RenderBatch]:
     renders, _ = plan_renders(tuple(VIEWS.values()), SIZE_PX, "stretch", 115.0)
-    return list(iter_render_batches(files, renders, **{"batch_size": 3, **settings}))  # type: ignore[arg-type]
+    return list(iter_render_batches(files, renders, read=read_photo_bytes, **{"batch_size": 3, **settings}))  # type: ignore[arg-type]
 
 
 def test_the_plain_view_is_what_validation_sees() -> None:

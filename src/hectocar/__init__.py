@@ -1,23 +1,56 @@
 """hectocar: fine-grained car recognition from photographs.
 
+One verb per step, each of which takes paths and a configuration and returns a small result; see docs/python.md.
+
 >>> from hectocar import Classifier
 >>> Classifier.load("bundle").predict("car.jpg").name  # doctest: +SKIP
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hectocar.errors import ArtifactError, ConfigError, DataError, HectocarError
 
 if TYPE_CHECKING:
     from hectocar.delivery.predictor import Classifier, Prediction
+    from hectocar.verbs.answers import predict, score
+    from hectocar.verbs.configuration import load_config
+    from hectocar.verbs.photographs import audit, deal_folds
+    from hectocar.verbs.training import ablate, finish, train
 
-__all__ = ["ArtifactError", "Classifier", "ConfigError", "DataError", "HectocarError", "Prediction"]
+__all__ = [
+    "ArtifactError",
+    "Classifier",
+    "ConfigError",
+    "DataError",
+    "HectocarError",
+    "Prediction",
+    "ablate",
+    "audit",
+    "deal_folds",
+    "finish",
+    "load_config",
+    "predict",
+    "score",
+    "train",
+]
+
+
+_HOMES = {
+    **dict.fromkeys(("Classifier", "Prediction"), "hectocar.delivery.predictor"),
+    "load_config": "hectocar.verbs.configuration",
+    **dict.fromkeys(("audit", "deal_folds"), "hectocar.verbs.photographs"),
+    **dict.fromkeys(("train", "finish", "ablate"), "hectocar.verbs.training"),
+    **dict.fromkeys(("predict", "score"), "hectocar.verbs.answers"),
+}
 
 
 def __getattr__(name: str) -> Any:
     # Torch is loaded when a name that needs it is asked for, so that `hectocar --help` answers at once.
-    if name in ("Classifier", "Prediction"):
-        from hectocar.delivery import predictor
-
-        return getattr(predictor, name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'hectocar' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

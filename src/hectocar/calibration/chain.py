@@ -5,7 +5,9 @@ Shapes: N photographs, G trained classes, K looks. What serves is the very chain
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Union
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +25,7 @@ LINKS: tuple[type[Link], ...] = (ViewBlend, TemperatureLink, NeighbourLink, Floo
 if TYPE_CHECKING:
     AnyLink = Link
 else:
-    AnyLink = Union[LINKS]  # noqa: UP007 - the codec reads each back by its kind
+    AnyLink = reduce(or_, LINKS)  # the codec reads each back by its kind
 
 
 @dataclass(frozen=True)

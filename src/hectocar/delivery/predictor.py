@@ -45,6 +45,8 @@ class Prediction:
     names: tuple[str, ...]
     """Equivalent names are joined by `` = ``."""
     probs: tuple[float, ...]
+    problem: str = ""
+    """Why the photograph could not be read; its classes are then those that are most frequent."""
 
     @property
     def name(self) -> str:
@@ -147,8 +149,7 @@ class Classifier:
             ConfigError: ``top`` is not positive.
             DataError: The photograph cannot be read; there is no silent substitute.
         """
-        if isinstance(top, bool) or not isinstance(top, int) or top < 1:
-            raise ConfigError(f"top is {top!r}; allowed: whole numbers from 1 on, how many classes to name")
+        _check_top(top)
         pixels = read_photo(photo)
         try:
             pictures, look_K = render_photo(pixels, self.renders, self.spec.max_megapixels)
@@ -156,28 +157,76 @@ class Classifier:
             raise DataError(f"{name_photo(photo)}{error}") from error
         stacked = tuple(picture[None].copy() for picture in pictures)
         probs_G = self.answer(RenderBatch(stacked, look_K[None], np.zeros(1, dtype=np.int64), {}))[0]
-        order = np.argsort(-probs_G, kind="stable")[:top]
-        return Prediction(tuple(self.names[g] for g in order), tuple(float(probs_G[g]) for g in order))
+        return self._name(probs_G, top)
 
-    def predict_table(
-        self, files: Sequence[Path], *, num_workers: int = 0, on_photo: Callable[[int, int], None] | None = None
+    def predict_many(self, photos: Sequence[Photo], *, top: int = 5) -> list[Prediction]:
+        """The most probable classes of each photograph, in order; of one that cannot be read ``problem`` says why."""
+        _check_top(top)
+        table = self.predict_proba(photos)
+        return [self._name(probs_G, top, table.problems.get(row, "")) for row, probs_G in enumerate(table.probs_NG)]
+
+    def predict_proba(
+        self, photos: Sequence[Photo], *, num_workers: int = 0, on_photo: Callable[[int, int], None] | None = None
     ) -> ProbabilityTable:
-        """Probabilities of many photographs; damaged ones get the class prior and are named."""
-        probs_NG = np.zeros((len(files), self.classes.num_trained))
+        """(N, G) probabilities over ``names`` of photographs of any kind; unreadable ones get the class prior and are named.
+
+        Args:
+            photos: Paths, bytes, Pillow images.
+            num_workers: Decoding threads, 0 for one per core.
+            on_photo: Gets (done, total).
+        """
+        probs_NG = np.zeros((len(photos), self.classes.num_trained))
         problems: dict[int, str] = {}
-        for batch in self._iter_batches(files, num_workers):
+        for batch in self._iter_batches(photos, num_workers):
             probs_NG[batch.index_B] = self.answer(batch)
             problems |= {int(batch.index_B[place]): reason for place, reason in batch.problems.items()}
             if on_photo:
-                on_photo(int(batch.index_B[-1]) + 1, len(files))
+                on_photo(int(batch.index_B[-1]) + 1, len(photos))
         for row in problems:
             probs_NG[row] = self.spec.prior
         return ProbabilityTable(probs_NG, problems)
 
-    def _iter_batches(self, files: Sequence[Path], num_workers: int) -> Iterator[RenderBatch]:
+    def embed(self, photos: Sequence[Photo]) -> NDArray[np.float32]:
+        """(N, D) embeddings of length 1: those of every network, side by side, so that a cosine is the mean of theirs.
+
+        Raises:
+            DataError: A photograph cannot be read; it is named.
+        """
+        parts: list[NDArray[np.float32]] = [np.zeros((0, sum(loaded.network.embed_dim for loaded in self.members)), np.float32)]
+        for batch in self._iter_batches(photos, 0):
+            for place, reason in batch.problems.items():
+                raise DataError(f"{name_photo(photos[int(batch.index_B[place])])}{reason}")
+            own = [self._embed(loaded, batch) for loaded in self.members]
+            parts.append(np.hstack(own) / np.float32(np.sqrt(len(own))))
+        return np.concatenate(parts)
+
+    def _embed(self, loaded: _Loaded, batch: RenderBatch) -> NDArray[np.float32]:
+        precision = self.spec.models[loaded.member.model].precision
+        _, embeddings = infer_views(loaded.network, batch.pictures, loaded.places[:1], precision)
+        unit: NDArray[np.float32] = embeddings[0] / np.maximum(np.linalg.norm(embeddings[0], axis=1, keepdims=True), 1e-12)
+        return unit
+
+    def _name(self, probs_G: NDArray[np.float64], top: int, problem: str = "") -> Prediction:
+        order = np.argsort(-probs_G, kind="stable")[:top]
+        return Prediction(tuple(self.names[g] for g in order), tuple(float(probs_G[g]) for g in order), problem)
+
+    def __repr__(self) -> str:
+        views = len(self.views_of(self.spec.members[0]))
+        finished = "finished" if self.level else "not finished"
+        return (
+            f"Classifier({str(self.spec.folder)!r}: {len(self.names)} classes, {len(self.members)} networks x {views} views, "
+            f"{finished})"
+        )
+
+    def _iter_batches(self, photos: Sequence[Photo], num_workers: int) -> Iterator[RenderBatch]:
         batch_size = min(model.inference.batch_size for model in self.spec.models)
         return iter_render_batches(
-            files, self.renders, batch_size=batch_size, num_workers=num_workers, max_megapixels=self.spec.max_megapixels
+            photos,
+            self.renders,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            max_megapixels=self.spec.max_megapixels,
+            read=read_photo,
         )
 
     def answer(self, batch: RenderBatch) -> NDArray[np.float64]:
@@ -220,6 +269,11 @@ class Classifier:
         votes = model.apply(found.take_labels(bank.label_B), found.cosine_Qk, np.array(self.spec.prior))
         unseen = find_neighbours(queries, bank.unit.first(bank.num_unseen), NUM_CROWD)
         return votes, np.hstack([measure_closeness(found.cosine_Qk), measure_closeness(unseen.cosine_Qk)])
+
+
+def _check_top(top: int) -> None:
+    if isinstance(top, bool) or not isinstance(top, int) or top < 1:
+        raise ConfigError(f"top is {top!r}; allowed: whole numbers from 1 on, how many classes to name")
 
 
 def read_photo(photo: Photo) -> Pixels:

@@ -63,7 +63,7 @@ def predict_in_parts(
         path = folder / f"{start // PART_PHOTOS:06d}.npz"
         part = _load_part(path, digest, len(chunk), classifier.classes.num_trained)
         if part is None:
-            part = classifier.predict_table(
+            part = classifier.predict_proba(
                 chunk, num_workers=num_workers, on_photo=_shifted(on_photo, start, len(files)) if on_photo else None
             )
             _save_part(path, digest, part)

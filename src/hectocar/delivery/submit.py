@@ -60,7 +60,7 @@ def predict_photos(
     """
     on_photo = count_with(progress, "predicting")
     if out is None:
-        table = classifier.predict_table(photos.files, num_workers=num_workers, on_photo=on_photo)
+        table = classifier.predict_proba(photos.files, num_workers=num_workers, on_photo=on_photo)
     else:
         folder = parts_folder(out)
         table, num_found = predict_in_parts(classifier, photos.files, folder, num_workers=num_workers, on_photo=on_photo)

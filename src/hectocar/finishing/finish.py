@@ -34,11 +34,12 @@ from hectocar.finishing.out_of_fold import (
     measure_brightness,
     predict_views,
 )
-from hectocar.finishing.report import Effects, write_report
+from hectocar.finishing.report import Effects, chain_rows, report_tables, total_lines, write_report
 from hectocar.network.sizes import check_sizes
 from hectocar.photos.unusable import UNUSABLE
 from hectocar.photos.views import VIEWS, View, find_views
 from hectocar.progress import Progress
+from hectocar.results import Result, Table
 from hectocar.scoring.equivalents import equivalent_effect
 
 NUM_NEIGHBOURS = 100
@@ -48,13 +49,25 @@ NUM_OUTER_FOLDS = 5
 """Where a single fold is finished, its photographs are dealt into so many parts."""
 
 
-@dataclass(frozen=True)
-class FinishResult:
+@dataclass(frozen=True, repr=False)
+class FinishResult(Result):
     """The bundle, what was fitted for it, and what writing equivalent classes in different ways would do."""
 
     bundle: BundleSpec
     report: FinishReport
     equivalents: Effects
+
+    def table(self) -> Table:
+        """Every link of the chain and what it is worth."""
+        return chain_rows(self.report)
+
+    def tables(self) -> dict[str, list[list[str]]]:
+        """Every table of the report, by its title."""
+        return report_tables(self.report, self.equivalents)
+
+    def totals(self) -> list[str]:
+        """The whole chain against its start, a line per condition."""
+        return total_lines(self.report)
 
 
 def finish_runs(

@@ -209,7 +209,12 @@ def _predict(
     embeddings = np.zeros((len(embed), num_photos, network.embed_dim), dtype=np.float16)
     looks = np.zeros((num_photos, len(LOOK_NAMES)), dtype=np.float32)
     batches = iter_render_batches(
-        job.files, renders, batch_size=model.inference.batch_size, max_megapixels=spec.max_megapixels, change=job.change
+        job.files,
+        renders,
+        read=read_photo_bytes,
+        batch_size=model.inference.batch_size,
+        max_megapixels=spec.max_megapixels,
+        change=job.change,
     )
     for batch in batches:
         if batch.problems:

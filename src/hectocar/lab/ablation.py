@@ -65,7 +65,7 @@ class AblationPlan:
 
 
 @dataclass(frozen=True)
-class AblationResult:
+class AblationRun:
     """One trained fold of one variant."""
 
     variant: str
@@ -90,7 +90,7 @@ class AblationResult:
 class _Stored:
     """What stands in result.json."""
 
-    result: AblationResult
+    result: AblationRun
     config_digest: str
 
 
@@ -171,7 +171,7 @@ def _read_numbers(tree: Mapping[str, Any], key: str, default: list[int], where: 
 
 def run_ablation(
     plan: AblationPlan, data_folder: Path, out: Path, *, device: torch.device, num_jobs: int, progress: Progress
-) -> list[AblationResult]:
+) -> list[AblationRun]:
     """Trains what is not trained yet, seed by seed, so that an early stop leaves complete comparisons.
 
     Args:
@@ -194,7 +194,7 @@ def run_ablation(
 
 def _run_tasks(
     tasks: Sequence["_Task"], data_folder: Path, device: torch.device, num_jobs: int, progress: Progress
-) -> list[AblationResult]:
+) -> list[AblationRun]:
     todo = [task for task in tasks if _read_result(task) is None]
     _check_photos(tasks, data_folder)
     _prepare_runs(todo, data_folder, progress)
@@ -254,7 +254,7 @@ def _list_tasks(plan: AblationPlan, out: Path) -> Iterator[_Task]:
                 yield _Task(variant, seed, fold, seeded, sources[variant], out / variant / f"seed{seed}")
 
 
-def _read_result(task: _Task) -> AblationResult | None:
+def _read_result(task: _Task) -> AblationRun | None:
     if not task.result_file().is_file():
         return None
     stored = read_sealed(_Stored, task.result_file(), "delete it to train the fold again")
@@ -316,7 +316,7 @@ def _leave_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _train(task: _Task, data_folder: Path, device: str, num_threads: int | None, free_bytes: int) -> AblationResult:
+def _train(task: _Task, data_folder: Path, device: str, num_threads: int | None, free_bytes: int) -> AblationRun:
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     run = read_run(task.folder)
@@ -331,7 +331,7 @@ def _train(task: _Task, data_folder: Path, device: str, num_threads: int | None,
         shutil.rmtree(folder, ignore_errors=True)  # what a finished run left whose result was deleted
     best = train_folds(run, [task.fold], torch.device(device), NoProgress(), free_bytes)[task.fold]
     seconds = read_epochs(EventLog(folder / "events.jsonl"))[-1].seconds
-    result = AblationResult(
+    result = AblationRun(
         task.variant, task.seed, task.fold, best["log_loss"], best["top1"], seconds,
         time.process_time() - started if fresh else None, best.get("shifted_log_loss"),
     )  # fmt: skip
@@ -345,7 +345,7 @@ def _drop_checkpoint(task: _Task) -> None:
     (task.folder / f"fold{task.fold}" / "last.safetensors").unlink(missing_ok=True)
 
 
-def _describe(result: AblationResult) -> str:
+def _describe(result: AblationRun) -> str:
     shifted = "" if result.shifted_log_loss is None else f" (shifted {result.shifted_log_loss:.4f})"
     return (
         f"{result.variant}, seed {result.seed}, fold {result.fold}: log loss {result.log_loss:.4f}{shifted}, "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from hectocar.disk.outputs import publish_folder
-from hectocar.lab.ablation import AblationPlan, AblationResult
+from hectocar.lab.ablation import AblationPlan, AblationRun
 from hectocar.tables import csv_text
 
 CONFIDENCE = 0.95
@@ -58,7 +58,7 @@ def estimate_mean(values: Sequence[float]) -> Estimate:
     return Estimate(float(np.mean(values)), error, float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * error)
 
 
-def summarize_ablation(plan: AblationPlan, results: Sequence[AblationResult]) -> list[VariantRow]:
+def summarize_ablation(plan: AblationPlan, results: Sequence[AblationRun]) -> list[VariantRow]:
     """One row per variant that has a run, the base first."""
     base = next(iter(plan.variants))
     by_variant = {name: {(r.seed, r.fold): r for r in results if r.variant == name} for name in plan.variants}
@@ -67,8 +67,8 @@ def summarize_ablation(plan: AblationPlan, results: Sequence[AblationResult]) ->
 
 def _summarize(
     name: str,
-    runs: dict[tuple[int, int], AblationResult],
-    base: dict[tuple[int, int], AblationResult],
+    runs: dict[tuple[int, int], AblationRun],
+    base: dict[tuple[int, int], AblationRun],
     is_base: bool,
 ) -> VariantRow:
     shifted = [run.shifted_log_loss for run in runs.values() if run.shifted_log_loss is not None]
@@ -90,7 +90,7 @@ def _summarize(
     )
 
 
-def _time_ratio(own: AblationResult, other: AblationResult) -> float:
+def _time_ratio(own: AblationRun, other: AblationRun) -> float:
     if own.cpu_seconds is not None and other.cpu_seconds is not None:
         return own.cpu_seconds / other.cpu_seconds
     return own.seconds / other.seconds
@@ -126,7 +126,7 @@ def ablation_rows(rows: Sequence[VariantRow]) -> list[list[str]]:
     return table
 
 
-def save_ablation(plan: AblationPlan, results: Sequence[AblationResult], out: Path) -> list[list[str]]:
+def save_ablation(plan: AblationPlan, results: Sequence[AblationRun], out: Path) -> list[list[str]]:
     """Writes runs.csv, table.md and plot.png; returns the table."""
     rows = summarize_ablation(plan, results)
     table = ablation_rows(rows)
@@ -153,7 +153,7 @@ def save_ablation(plan: AblationPlan, results: Sequence[AblationResult], out: Pa
     return table
 
 
-def draw_ablation(plan: AblationPlan, rows: Sequence[VariantRow], results: Sequence[AblationResult]) -> Figure:
+def draw_ablation(plan: AblationPlan, rows: Sequence[VariantRow], results: Sequence[AblationRun]) -> Figure:
     """Each run as a dot, each mean with its standard error, and a line through the base's mean."""
     shifted = any(row.shifted for row in rows)
     figure = Figure(figsize=(11 if shifted else 6.5, 1.4 + 0.36 * len(rows)), layout="constrained")

@@ -21,7 +21,7 @@ from hectocar.lab.preview import draw_predictions, draw_preview
 from hectocar.network.arithmetic import choose_device
 from hectocar.progress import Progress, count_with
 from hectocar.scoring.submission import read_submission
-from hectocar.scoring.truth import ScoreReport, read_answers, score_submission
+from hectocar.scoring.truth import ScoreReport, read_truth, score_submission
 from hectocar.showroom import ShowroomSpec, write_showroom
 from hectocar.training.run import create_run, train_folds
 
@@ -88,7 +88,7 @@ def _run_demo(folder: Path, progress: Progress, spec: ShowroomSpec | None, setti
     photos = find_photo_list([showroom / "test.csv"])
     answer = predict_photos(classifier, photos, progress)
     save_submission(classifier, answer, folder / "submission.csv")
-    answers = read_answers(showroom / "truth" / "answers.csv")
+    answers = read_truth(showroom / "truth" / "answers.csv")
     pairs = read_equivalent_pairs(showroom / "equivalent_classes.csv")
     score = score_submission(read_submission(folder / "submission.csv"), answers, pairs)
     truth = dict(zip(answers.ids, answers.labels, strict=True))

@@ -17,7 +17,7 @@ from hectocar.disk.writing import replace_file
 from hectocar.errors import DataError
 from hectocar.pages.parts import CONTENT_POLICY, STYLE, Thumb, count_html, escape, name_html, picture_html
 from hectocar.photos.decode import decode_photo, read_photo_bytes
-from hectocar.scoring.photo_losses import ClassCost, Costs, PhotoCost
+from hectocar.scoring.photo_losses import ClassLoss, PhotoLoss, PhotoLosses
 from hectocar.scoring.truth import ScoreReport
 from hectocar.tables import csv_text, normalize_name
 
@@ -91,7 +91,7 @@ def _files_by_id(photos: Path, image_ids: Sequence[str]) -> dict[str, Path]:
 def save_score(
     folder: Path,
     report: ScoreReport,
-    costs: Costs,
+    losses: PhotoLosses,
     pictures: Pictures,
     *,
     title: str,
@@ -103,7 +103,7 @@ def save_score(
     Args:
         folder: Made if it is not there.
         report: The score table.
-        costs: Of the same submission and answers.
+        losses: Of the same submission and answers.
         pictures: Of these photographs; one that cannot be read now gets a box with the reason.
         title: What was scored.
         top: Photographs on the page.
@@ -114,16 +114,16 @@ def save_score(
     """
     classes = [
         (cost.name, cost.num_rows, _number(cost.log_loss), _number(cost.share), _number(cost.top1), cost.wrong, cost.num_wrong)
-        for cost in costs.classes
+        for cost in losses.classes
     ]
     photos = [
         (cost.image_id, cost.label, _number(cost.loss), _number(cost.prob), cost.predicted, _number(cost.predicted_prob))
-        for cost in costs.photos
+        for cost in losses.photos
     ]
     texts = {
         CLASSES_FILE: csv_text(("class", "rows", "log_loss", "share", "top1", "wrong_answer", "wrong_count"), classes),
         PHOTOGRAPHS_FILE: csv_text(("ID", "label", "log_loss", "label_prob", "predicted", "predicted_prob"), photos),
-        PAGE_FILE: draw_page(report, costs, pictures, title=title, top=top),
+        PAGE_FILE: draw_page(report, losses, pictures, title=title, top=top),
     }
 
     def fill(temporary: Path) -> None:
@@ -142,13 +142,13 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value + 0.0:.9g}"  # -0.0 would be written -0, which looks like a formula
 
 
-def draw_page(report: ScoreReport, costs: Costs, pictures: Pictures, *, title: str, top: int = 20) -> str:
+def draw_page(report: ScoreReport, losses: PhotoLosses, pictures: Pictures, *, title: str, top: int = 20) -> str:
     """The whole page as text."""
     parts = [
-        f"<header><h1>{escape(title)}</h1>{_headline_html(report, costs)}</header>",
+        f"<header><h1>{escape(title)}</h1>{_headline_html(report, losses)}</header>",
         _scores_html(report),
-        _classes_html(costs.classes),
-        _photos_html(costs, pictures, top),
+        _classes_html(losses.classes),
+        _photos_html(losses, pictures, top),
     ]
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -161,8 +161,8 @@ def draw_page(report: ScoreReport, costs: Costs, pictures: Pictures, *, title: s
     )
 
 
-def _headline_html(report: ScoreReport, costs: Costs) -> str:
-    used = sum(1 for cost in costs.classes if cost.num_rows)
+def _headline_html(report: ScoreReport, losses: PhotoLosses) -> str:
+    used = sum(1 for cost in losses.classes if cost.num_rows)
     lead = f"Log loss <b>{report.summed:.5f}</b> over {count_html(report.num_rows, 'photograph')} of "
     lead += f"{count_html(used, 'class', 'classes')}; {report.top1:.2%} are named right."
     return (
@@ -188,8 +188,8 @@ def _scores_html(report: ScoreReport) -> str:
     )
 
 
-def _photos_html(costs: Costs, pictures: Pictures, top: int) -> str:
-    shown = costs.photos[:top]
+def _photos_html(losses: PhotoLosses, pictures: Pictures, top: int) -> str:
+    shown = losses.photos[:top]
     note = ""
     if pictures.problem:
         note = f'<div class="next"><p><b>No pictures:</b> {escape(pictures.problem)}.</p>'
@@ -197,12 +197,12 @@ def _photos_html(costs: Costs, pictures: Pictures, top: int) -> str:
     cards = "".join(_card_html(cost, pictures) for cost in shown)
     return (
         '<section aria-labelledby="photographs"><h2 id="photographs">Most expensive photographs</h2>'
-        f'<p class="soft">{escape(costs.describe_top(top))}; all of them stand in {PHOTOGRAPHS_FILE}. Where the '
+        f'<p class="soft">{escape(losses.describe_top(top))}; all of them stand in {PHOTOGRAPHS_FILE}. Where the '
         f'picture shows the predicted car, the label is wrong.</p>{note}<div class="cards">{cards}</div></section>'
     )
 
 
-def _card_html(cost: PhotoCost, pictures: Pictures) -> str:
+def _card_html(cost: PhotoLoss, pictures: Pictures) -> str:
     frame = ""
     if not pictures.problem:
         thumb = load_picture(pictures.files.get(normalize_name(cost.image_id)))
@@ -235,7 +235,7 @@ def load_picture(file: Path | None) -> Thumb:
     return Thumb(target.getvalue(), *image.size)
 
 
-def _classes_html(classes: Sequence[ClassCost]) -> str:
+def _classes_html(classes: Sequence[ClassLoss]) -> str:
     largest = max((cost.share for cost in classes), default=0.0) or 1.0
     rows = []
     for cost in classes:

@@ -6,6 +6,7 @@ Legend: B photographs of a batch, K looks (see views.py).
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from hectocar.photos.pool import PhotoBatch, iter_decoded
 from hectocar.photos.shift import PhotoShift, apply_shift
 from hectocar.photos.views import LOOK_NAMES, Render, measure_look, render_picture
 
+Photo = TypeVar("Photo")
 _MAX_BATCH_BYTES = 128 * 2**20
 Change = Callable[[Image.Image, int], Image.Image]
 """(photograph at full size, its index) -> what is looked at instead: a shift, or something unusable."""
@@ -126,9 +128,10 @@ def iter_photo_batches(
 
 
 def iter_render_batches(
-    files: Sequence[Path],
+    photos: Sequence[Photo],
     renders: Sequence[Render],
     *,
+    read: Callable[[Photo], Pixels],
     batch_size: int,
     num_workers: int = 0,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
@@ -143,12 +146,12 @@ def iter_render_batches(
     num_look_bytes = 4 * len(LOOK_NAMES)
 
     def load(index: int, num_bytes: int) -> NDArray[np.uint8]:
-        data = read_photo_bytes(files[index])
+        data = read(photos[index])
         pictures, look_K = render_photo(data, renders, max_megapixels, change, index)
         return np.concatenate([*(picture.ravel() for picture in pictures), look_K.view(np.uint8)])
 
     num_bytes = int(ends[-1]) + num_look_bytes
-    batches = _number_batches(len(files), max(1, min(batch_size, _MAX_BATCH_BYTES // num_bytes)), num_bytes)
+    batches = _number_batches(len(photos), max(1, min(batch_size, _MAX_BATCH_BYTES // num_bytes)), num_bytes)
     for batch in iter_decoded(batches, load, num_workers, shape=lambda num_bytes: (num_bytes,)):
         flat = batch.images_BHWC
         parts = np.split(flat, ends, axis=1)

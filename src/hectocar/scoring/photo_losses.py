@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from hectocar.scoring.metrics import log_loss_per_row
 from hectocar.scoring.submission import Submission
-from hectocar.scoring.truth import Answers, match_answers
+from hectocar.scoring.truth import Truth, match_truth
 from hectocar.tables import normalize_name
 
 
 @dataclass(frozen=True)
-class ClassCost:
+class ClassLoss:
     """What the photographs of one class cost."""
 
     name: str
@@ -49,8 +49,8 @@ class ClassCost:
 
 
 @dataclass(frozen=True)
-class PhotoCost:
-    """What one photograph costs."""
+class PhotoLoss:
+    """What one photograph losses."""
 
     image_id: str
     label: str
@@ -65,11 +65,11 @@ class PhotoCost:
 
 
 @dataclass(frozen=True)
-class Costs:
+class PhotoLosses:
     """All classes by their sum of losses and all photographs by their loss, the largest first, equal ones by name."""
 
-    classes: tuple[ClassCost, ...]
-    photos: tuple[PhotoCost, ...]
+    classes: tuple[ClassLoss, ...]
+    photos: tuple[PhotoLoss, ...]
 
     @property
     def loss_sum(self) -> float:
@@ -101,14 +101,14 @@ class Costs:
         return f"{len(shown):,} of {len(self.photos):,} photographs carry {part:.1%} of the loss"
 
 
-def compute_costs(submission: Submission, answers: Answers, pairs: Sequence[tuple[str, str]] = ()) -> Costs:
+def compute_photo_losses(submission: Submission, truth: Truth, pairs: Sequence[tuple[str, str]] = ()) -> PhotoLosses:
     """The cost of every class column, those without a photograph too, and of every photograph.
 
     Raises:
         ArtifactError: the ids are not those of the answers, or a value that the evaluator would refuse.
         DataError: a label that is no class column, or only half of an equivalent pair among the columns.
     """
-    table = match_answers(submission, answers, pairs)
+    table = match_truth(submission, truth, pairs)
     names, class_C = _name_classes(submission.columns, table.group_C)
     probs_NG = _join_columns(table.probs_NC, submission.columns, class_C)
     label_N, best_N = class_C[table.label_N], probs_NG.argmax(axis=1)
@@ -116,9 +116,9 @@ def compute_costs(submission: Submission, answers: Answers, pairs: Sequence[tupl
     every = np.arange(len(label_N))
     prob_N, best_prob_N = probs_NG[every, label_N], probs_NG[every, best_N]
     photos = [
-        PhotoCost(
-            image_id=answers.ids[row],
-            label=answers.labels[row],
+        PhotoLoss(
+            image_id=truth.ids[row],
+            label=truth.labels[row],
             true_class=names[label_N[row]],
             loss=float(loss_N[row]),
             prob=float(prob_N[row]),
@@ -129,7 +129,7 @@ def compute_costs(submission: Submission, answers: Answers, pairs: Sequence[tupl
     ]
     photos.sort(key=lambda photo: (-photo.loss, photo.image_id))
     classes = _cost_classes(names, label_N, best_N, loss_N)
-    return Costs(tuple(classes), tuple(photos))
+    return PhotoLosses(tuple(classes), tuple(photos))
 
 
 def _name_classes(columns: Sequence[str], group_C: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
@@ -155,17 +155,17 @@ def _join_columns(probs_NC: NDArray[np.float64], columns: Sequence[str], class_C
 
 def _cost_classes(
     names: Sequence[str], label_N: NDArray[np.int64], best_N: NDArray[np.int64], loss_N: NDArray[np.float64]
-) -> list[ClassCost]:
+) -> list[ClassLoss]:
     whole = math.fsum(loss_N)
-    costs = []
+    losses = []
     for label, name in enumerate(names):
         rows = label_N == label
         part = math.fsum(loss_N[rows])
         answers_G = np.bincount(best_N[rows], minlength=len(names))
         num_right, answers_G[label] = int(answers_G[label]), 0
         wrong = int(answers_G.argmax())  # of equal counts the first by name
-        costs.append(
-            ClassCost(
+        losses.append(
+            ClassLoss(
                 name=name,
                 num_rows=int(rows.sum()),
                 loss_sum=part,
@@ -175,7 +175,7 @@ def _cost_classes(
                 num_wrong=int(answers_G[wrong]),
             )
         )
-    return sorted(costs, key=lambda cost: (-cost.loss_sum, normalize_name(cost.name)))
+    return sorted(losses, key=lambda cost: (-cost.loss_sum, normalize_name(cost.name)))
 
 
 def _aligned(rows: Sequence[Sequence[str]], sides: str) -> list[str]:

@@ -16,7 +16,7 @@ from hectocar.tables import check_unique, name_problems, normalize_name, read_na
 
 
 @dataclass(frozen=True)
-class Answers:
+class Truth:
     """The true class of each photograph and, where known, the part of the test set that it belongs to."""
 
     ids: tuple[str, ...]
@@ -57,7 +57,7 @@ class ScoreReport:
         return lines
 
 
-def read_answers(path: str | Path) -> Answers:
+def read_truth(path: str | Path) -> Truth:
     """Read a table `ID,label` with an optional column `split`.
 
     Raises:
@@ -68,12 +68,12 @@ def read_answers(path: str | Path) -> Answers:
     check_unique(ids, ID_COLUMN, [line for line, _ in rows], path, DataError)
     labels = tuple(cells["label"] for _, cells in rows)
     split = tuple(cells["split"] for _, cells in rows) if "split" in rows[0][1] else None
-    return Answers(tuple(ids), labels, split)
+    return Truth(tuple(ids), labels, split)
 
 
 @dataclass(frozen=True)
 class MatchedTable:
-    """A submission's probabilities in the order of the answers. N answers, C class columns of the submission."""
+    """A submission's probabilities in the order of the truth. N answers, C class columns of the submission."""
 
     probs_NC: NDArray[np.float64]
     label_N: NDArray[np.int64]
@@ -82,39 +82,39 @@ class MatchedTable:
     """A group id per column; columns of equivalent classes share one."""
 
 
-def match_answers(submission: Submission, answers: Answers, pairs: Sequence[tuple[str, str]] = ()) -> MatchedTable:
+def match_truth(submission: Submission, truth: Truth, pairs: Sequence[tuple[str, str]] = ()) -> MatchedTable:
     """Join a submission and the answers by id and name; their rows may stand in any order.
 
     Raises:
         ArtifactError: the ids are not those of the answers, or a value that the evaluator would refuse.
         DataError: a label that is no class column, or only half of an equivalent pair among the columns.
     """
-    problems = name_problems("ids", submission.ids, answers.ids, "the answers")
+    problems = name_problems("ids", submission.ids, truth.ids, "the answers")
     if problems:
         raise ArtifactError("the submission does not belong to these answers: " + "; ".join(problems))
     check_values(submission)
     group_C = np.array(join_equivalent(submission.columns, pairs), dtype=np.int64)
     column_of = {normalize_name(name): index for index, name in enumerate(submission.columns)}
-    unknown = sorted({name for name in answers.labels if normalize_name(name) not in column_of})
+    unknown = sorted({name for name in truth.labels if normalize_name(name) not in column_of})
     if unknown:
         raise DataError(
             f"answers: {len(unknown)} labels are no class column of the submission: "
             f"{with_nearest(unknown, submission.columns)}; allowed: its {len(submission.columns)} class names"
         )
     row_of = {normalize_name(name): row for row, name in enumerate(submission.ids)}
-    probs_NC = submission.probs[[row_of[normalize_name(name)] for name in answers.ids]]
-    label_N = np.array([column_of[normalize_name(name)] for name in answers.labels], dtype=np.int64)
+    probs_NC = submission.probs[[row_of[normalize_name(name)] for name in truth.ids]]
+    label_N = np.array([column_of[normalize_name(name)] for name in truth.labels], dtype=np.int64)
     return MatchedTable(probs_NC, label_N, group_C)
 
 
-def score_submission(submission: Submission, answers: Answers, pairs: Sequence[tuple[str, str]] = ()) -> ScoreReport:
-    """Score a submission; raises as `match_answers` does."""
-    table = match_answers(submission, answers, pairs)
+def score_submission(submission: Submission, truth: Truth, pairs: Sequence[tuple[str, str]] = ()) -> ScoreReport:
+    """Score a submission; raises as `match_truth` does."""
+    table = match_truth(submission, truth, pairs)
     probs, label_N, group_C = table.probs_NC, table.label_N, table.group_C
     by_split = {}
-    if answers.split is not None:
-        split_N = np.array(answers.split)
-        for name in sorted(set(answers.split)):
+    if truth.split is not None:
+        split_N = np.array(truth.split)
+        for name in sorted(set(truth.split)):
             rows = split_N == name
             by_split[name] = _score(probs[rows], label_N[rows], group_C, {})
     return _score(probs, label_N, group_C, by_split)
