@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.auditing.hashes import find_close_pairs_within
+from hectocar.auditing.hashes import find_close_pairs
 
 Codes = NDArray[np.uint64]
 Pairs = set[tuple[int, int, int]]
@@ -47,8 +47,10 @@ def simulate_codes(count: int, radius: int, seed: int) -> tuple[Codes, NDArray[n
 
 
 def search_ours(codes: Codes, radius: int) -> Pairs:
-    pairs = find_close_pairs_within(codes, radius)
-    return set(zip(pairs.query.tolist(), pairs.base.tolist(), pairs.distance.tolist(), strict=True))
+    pairs = find_close_pairs(codes, codes, radius)
+    behind = pairs.query < pairs.base
+    columns = (column[behind].tolist() for column in (pairs.query, pairs.base, pairs.distance))
+    return set(zip(*columns, strict=True))
 
 
 def search_all(codes: Codes, radius: int) -> Pairs:
@@ -142,7 +144,7 @@ def measure_one(count: int, radius: int, seed: int) -> dict[str, Any]:
     codes, planted = simulate_codes(count, radius, seed)
     before_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     wall, cpu = time.perf_counter(), time.process_time()
-    pairs = find_close_pairs_within(codes, radius)
+    pairs = find_close_pairs(codes, codes, radius)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     ends = np.sort(planted[:, :2], axis=1)
     met = np.isin(ends[:, 0] * count + ends[:, 1], pairs.query * count + pairs.base)

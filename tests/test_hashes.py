@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from hectocar.auditing import hashes
-from hectocar.auditing.hashes import Box, ClosePairs, compute_codes, find_close_pairs, find_close_pairs_within
+from hectocar.auditing.hashes import Box, ClosePairs, compute_codes, find_close_pairs
 from hectocar.errors import DataError
 
 Codes = NDArray[np.uint64]
@@ -24,13 +23,13 @@ def inner_box(crop: float) -> Box:
     return (crop, crop, 1.0 - 2.0 * crop, 1.0 - 2.0 * crop)
 
 
-def slow_pairs(query: Codes, base: Codes, radius: int, within: bool = False) -> Triples:
+def slow_pairs(query: Codes, base: Codes, radius: int) -> Triples:
     """Each pair by itself, with Python's integers."""
     found = []
     for i, a in enumerate(query.tolist()):
         for j, b in enumerate(base.tolist()):
             distance = (a ^ b).bit_count()
-            if distance <= radius and (i < j or not within):
+            if distance <= radius:
                 found.append((i, j, distance))
     return found
 
@@ -90,50 +89,15 @@ def test_any_search_equals_the_slow_loop(query: Codes, base: Codes, radius: int,
     if shared:
         base = np.concatenate([base, query])
     assert triples(find_close_pairs(query, base, radius)) == slow_pairs(query, base, radius)
-    assert triples(find_close_pairs_within(base, radius)) == slow_pairs(base, base, radius, within=True)
-
-
-@pytest.mark.parametrize("num_chunks", [3, 4, 5, 6, 7, 8])
-@pytest.mark.parametrize("radius", [0, 1, 4, 8, 10, 13, 16])
-def test_each_cut_into_chunks_is_exact(monkeypatch: pytest.MonkeyPatch, num_chunks: int, radius: int) -> None:
-    """However the codes are cut, whatever bits a pair differs in, it is found, and found once."""
-    monkeypatch.setattr(hashes, "_plan", lambda *_: hashes._cut_chunks(num_chunks, radius))
-    codes = np.random.default_rng(radius).integers(0, 2**64, 300, dtype=np.uint64)
-    plant(codes, radius + 2, 100, seed=num_chunks)
-    query = np.ascontiguousarray(codes[:150])
-    assert triples(find_close_pairs_within(codes, radius)) == slow_pairs(codes, codes, radius, within=True)
-    assert triples(find_close_pairs(query, codes, radius)) == slow_pairs(query, codes, radius)
-
-
-@pytest.mark.parametrize("radius", range(33))
-@pytest.mark.parametrize("num_chunks", [3, 5, 8])
-def test_the_chunks_share_no_bit_and_leave_no_gap(num_chunks: int, radius: int) -> None:
-    """The pigeonhole: a pair that no chunk finds differs in more bits than the radius, however its bits are spread."""
-    chunks = hashes._cut_chunks(num_chunks, radius)
-    assert sum(int(chunk.bits).bit_count() for chunk in chunks) == sum(int(chunk.bits) for chunk in chunks).bit_count()
-    assert sum(chunk.radius + 1 for chunk in chunks) == radius + 1
 
 
 def test_planted_copies_among_a_hundred_thousand_are_found() -> None:
-    """At a size that only the chunks can serve no planted copy is lost, and nothing beyond the radius is returned."""
+    """No planted copy is lost, and nothing beyond the radius is returned."""
     codes = np.random.default_rng(3).integers(0, 2**64, 100_000, dtype=np.uint64)
     planted = plant(codes, 8, 4000, seed=4)
-    assert hashes._plan(np.unique(codes), np.unique(codes), 8, True)
-    found = triples(find_close_pairs_within(codes, 8))
-    assert set(planted) <= set(found)
+    found = triples(find_close_pairs(codes[:20_000], codes, 8))
+    assert {pair for pair in planted if pair[0] < 20_000} <= set(found)
     assert all((int(codes[i]) ^ int(codes[j])).bit_count() == distance <= 8 for i, j, distance in found)
-
-
-def test_both_methods_agree_on_a_large_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a size that the slow loop cannot serve, chunks and all with all return the same arrays."""
-    codes = np.random.default_rng(5).integers(0, 2**64, 20_000, dtype=np.uint64)
-    codes[::20] &= np.uint64(0xFFFFFFFFFF)  # real hashes crowd, and some are equal
-    codes[:50] = codes[50:100]
-    plant(codes, 10, 1000, seed=6)
-    assert hashes._plan(np.unique(codes), np.unique(codes), 10, True)
-    chunked = find_close_pairs_within(codes, 10)
-    monkeypatch.setattr(hashes, "_plan", lambda *_: [])
-    assert triples(find_close_pairs_within(codes, 10)) == triples(chunked)
 
 
 def test_sides_may_be_exchanged() -> None:
@@ -144,9 +108,9 @@ def test_sides_may_be_exchanged() -> None:
     one, other = codes[:700].copy(), codes[700:].copy()
     there, back = triples(find_close_pairs(one, other, 9)), triples(find_close_pairs(other, one, 9))
     assert sorted((j, i, distance) for i, j, distance in back) == there
-    within = triples(find_close_pairs_within(codes, 9))
-    both = within + [(j, i, distance) for i, j, distance in within] + [(i, i, 0) for i in range(2000)]
-    assert triples(find_close_pairs(codes, codes, 9)) == sorted(both)
+    both = triples(find_close_pairs(codes, codes, 9))
+    assert both == sorted((j, i, distance) for i, j, distance in both)
+    assert {(i, i, 0) for i in range(2000)} <= set(both)
 
 
 def test_the_order_of_codes_does_not_matter() -> None:
@@ -154,30 +118,29 @@ def test_the_order_of_codes_does_not_matter() -> None:
     codes = np.random.default_rng(9).integers(0, 2**64, 3000, dtype=np.uint64)
     plant(codes, 8, 900, seed=10)
     order = np.random.default_rng(11).permutation(3000)
-    shuffled = triples(find_close_pairs_within(codes[order], 8))
-    renamed = sorted((*sorted((int(order[i]), int(order[j]))), distance) for i, j, distance in shuffled)
+    shuffled = triples(find_close_pairs(codes[order], codes, 8))
     assert shuffled == sorted(shuffled)
-    assert renamed == triples(find_close_pairs_within(codes, 8))
+    assert sorted((int(order[i]), j, distance) for i, j, distance in shuffled) == triples(find_close_pairs(codes, codes, 8))
 
 
 def test_many_equal_codes_cost_their_pairs_only() -> None:
-    """Equal codes are compared once: memory stays near the 17 bytes per pair of the result, not a multiple by chunks."""
+    """Memory stays near the 17 bytes per pair of the result."""
     codes = np.zeros(2500, dtype=np.uint64)
     codes[-20:] = np.uint64(7)
     tracemalloc.start()
-    pairs = find_close_pairs_within(codes, 10)
+    pairs = find_close_pairs(codes, codes, 10)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(pairs) == 2500 * 2499 // 2
-    assert (pairs.distance == 3).sum() == 20 * 2480
+    assert len(pairs) == 2500**2
+    assert (pairs.distance == 3).sum() == 2 * 20 * 2480
     assert peak < 2 * 17 * len(pairs) + 30e6
 
 
 def test_the_largest_radius_is_all_pairs() -> None:
     """Complements differ in all 64 bits, and radius 64 has all pairs."""
     codes = np.array([0, 2**64 - 1, 5], dtype=np.uint64)
-    assert triples(find_close_pairs_within(codes, 64)) == [(0, 1, 64), (0, 2, 2), (1, 2, 62)]
-    assert triples(find_close_pairs_within(codes, 63)) == [(0, 2, 2), (1, 2, 62)]
+    assert triples(find_close_pairs(codes[:1], codes[1:], 64)) == [(0, 0, 64), (0, 1, 2)]
+    assert triples(find_close_pairs(codes[:1], codes[1:], 63)) == [(0, 1, 2)]
 
 
 def test_codes_are_the_textbook_hash() -> None:
@@ -268,6 +231,6 @@ def test_wrong_arguments_are_named() -> None:
         with pytest.raises(DataError, match="radius must be 0 to 64 bits"):
             find_close_pairs(codes, codes, radius)
     with pytest.raises(DataError, match=r"codes must be \(N,\) uint64, not \(2,\) int64"):
-        find_close_pairs_within(codes.astype(np.int64), 3)
+        find_close_pairs(codes, codes.astype(np.int64), 3)
     with pytest.raises(DataError, match=r"codes must be \(N,\) uint64, not \(1, 2\)"):
         find_close_pairs(codes[None], codes, 3)

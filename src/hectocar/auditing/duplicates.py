@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hectocar.auditing.align import Alignment, Box, Grey, align_photos, load_grey
 from hectocar.auditing.hashes import compute_codes, find_close_pairs
+from hectocar.dataset.groups import connect_places
 from hectocar.dataset.scan import PhotoScan
 from hectocar.errors import DataError
 from hectocar.photos.decode import decode_photo, read_photo_bytes
@@ -99,7 +100,7 @@ def find_links(
 
 
 class _Groups:
-    """Union-find over places; a group is named by its lowest place."""
+    """Groups that grow while links are confirmed: what is connected already need not be compared."""
 
     def __init__(self, num_photos: int) -> None:
         self.parent = list(range(num_photos))
@@ -117,10 +118,8 @@ class _Groups:
 
 def group_links(links: Iterable[DuplicateLink], num_photos: int) -> Ints:
     """(N,) the lowest place of the group that each photograph belongs to by links, directly or in a chain."""
-    groups = _Groups(num_photos)
-    for link in links:
-        groups.join(link.first, link.second)
-    return np.array([groups.root(k) for k in range(num_photos)], dtype=np.int64)
+    ends = [(link.first, link.second) for link in links]
+    return connect_places(num_photos, [first for first, _ in ends], [second for _, second in ends])
 
 
 def _link_equal(places: Sequence[int], keys: Sequence[str], how: LinkKind) -> tuple[list[DuplicateLink], list[int]]:

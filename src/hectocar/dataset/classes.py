@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hectocar.dataset.groups import connect_places
 from hectocar.errors import DataError
 from hectocar.tables import listed, normalize_name, read_named_columns, repeated_names, with_nearest
 
@@ -67,20 +68,11 @@ def join_equivalent(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> l
         DataError: Only one name of a pair is there, so the pairs or the names are wrong.
     """
     place_of = {normalize_name(name): place for place, name in enumerate(names)}
-    parent = list(range(len(names)))
-    absent = []
-
-    def root(place: int) -> int:
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
-
+    absent, joined = [], []
     for pair in pairs:
         first, second = (place_of.get(normalize_name(name)) for name in pair)
         if first is not None and second is not None:
-            kept, dropped = sorted((root(first), root(second)))
-            parent[dropped] = kept
+            joined.append((first, second))
         elif first is not None or second is not None:
             absent.append(pair[0] if first is None else pair[1])
     if absent:
@@ -91,7 +83,8 @@ def join_equivalent(names: Sequence[str], pairs: Sequence[tuple[str, str]]) -> l
             f"equivalent classes: {len(absent)} names whose partner is a class column are none themselves: "
             f"{with_nearest(absent, free)}; correct the name or delete the pair"
         )
-    return [root(place) for place in range(len(names))]
+    groups: list[int] = connect_places(len(names), [one for one, _ in joined], [other for _, other in joined]).tolist()
+    return groups
 
 
 def read_equivalent_pairs(path: Path) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hectocar.codec import decode, read_sealed
 from hectocar.config.schema import DataConfig
+from hectocar.dataset.groups import connect_places
 from hectocar.disk.artifacts import hash_file, read_json
 from hectocar.disk.writing import replace_file
 from hectocar.errors import ArtifactError, DataError
@@ -254,21 +255,17 @@ def group_photos(
     for row in decisions:
         if row.group:
             keys_of.setdefault(row.file, []).append(f"group {row.group}")
-    parent: dict[str, str] = {}
-
-    def root(key: str) -> str:
-        parent.setdefault(key, key)
-        while parent[key] != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
-    for image_id, sha1, *keys in zip(image_ids, sha1s, *alike, strict=True):
+    number_of: dict[str, int] = {}
+    photos, numbers = [], []
+    for place, (image_id, sha1, *keys) in enumerate(zip(image_ids, sha1s, *alike, strict=True)):
         same = [f"column {column} {key}" for column, key in enumerate(keys) if key]
-        for key in (*keys_of.get(image_id, ()), *same):
-            parent[root(key)] = root(f"sha1 {sha1}")
-    numbers: dict[str, int] = {}
-    return np.array([numbers.setdefault(root(f"sha1 {sha1}"), len(numbers)) for sha1 in sha1s], dtype=np.int64)
+        for key in (f"sha1 {sha1}", *keys_of.get(image_id, ()), *same):
+            photos.append(place)
+            numbers.append(number_of.setdefault(key, len(number_of)))
+    ends = np.array(numbers, dtype=np.int64) + len(sha1s)
+    lowest = connect_places(len(sha1s) + len(number_of), photos, ends)[: len(sha1s)]
+    group_N: NDArray[np.int64] = np.unique(lowest, return_inverse=True)[1].astype(np.int64)
+    return group_N
 
 
 def check_same_photos(audit: AuditInputs, image_ids: Sequence[str], sha1s: Sequence[str]) -> None:

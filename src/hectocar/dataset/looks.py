@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from hectocar.dataset.groups import connect_places
+
 MAX_LEVELS = 3
 """Of 255, in every cell of the thumbnail."""
 MIN_CONTRAST = 8.0
@@ -26,17 +28,9 @@ def group_looks(thumbs_NHW: NDArray[np.uint8]) -> NDArray[np.int64]:
     contrast_N = np.array([float(row.std()) for row in flat])
     group[contrast_N < MIN_CONTRAST] = np.flatnonzero(contrast_N < MIN_CONTRAST)
     places = np.flatnonzero((group == np.arange(len(flat))) & (contrast_N >= MIN_CONTRAST))
-    for first, second in zip(*_find_alike(flat[places]), strict=True):
-        low, high = sorted((_root(group, places[first]), _root(group, places[second])))
-        group[high] = low
-    return np.array([_root(group, place) for place in range(len(flat))], dtype=np.int64)
-
-
-def _root(group: NDArray[np.int64], place: int) -> int:
-    while group[place] != place:
-        group[place] = group[group[place]]
-        place = group[place]
-    return int(place)
+    first, second = (places[side] for side in _find_alike(flat[places]))
+    same = np.arange(len(flat))
+    return connect_places(len(flat), np.concatenate([same, first]), np.concatenate([group, second]))
 
 
 def _find_alike(flat: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
