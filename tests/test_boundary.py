@@ -302,11 +302,30 @@ def test_a_terminated_program_is_gone_at_once_with_its_workers() -> None:
     with start(code=code, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
+        time.sleep(1.0)  # a signal between the last look at signals and the wait for a lock is seen when the wait ends
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 143
     assert said.startswith(b"hectocar: interrupted; ")
     assert b"Traceback" not in said
+
+
+def test_a_worker_that_lost_its_signal_is_ended_all_the_same() -> None:
+    """Python forgets a SIGTERM that reaches a forked process before it has begun to run: as if the worker ignored it."""
+    code = (
+        "import multiprocessing, signal, sys, time\n"
+        "from hectocar.cli import main as cli\n"
+        "def sleep():\n"
+        "    signal.signal(signal.SIGTERM, signal.SIG_IGN); ready.set(); time.sleep(600)\n"
+        "context = multiprocessing.get_context('fork'); ready = context.Event()\n"
+        "def work(args):\n"
+        "    context.Process(target=sleep).start(); ready.wait(); raise KeyboardInterrupt\n"
+        "cli.COMMANDS['config'].run = work\n"
+        "sys.exit(cli.main(['config']))"
+    )
+    with start(code=code, stdout=subprocess.PIPE) as process:
+        process.communicate(timeout=60)
+    assert process.returncode == 130
 
 
 def test_a_run_of_few_photographs_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

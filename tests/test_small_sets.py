@@ -68,7 +68,7 @@ def test_label_noise_leaves_two_photographs(tmp_path: Path, monkeypatch: pytest.
     """Where all but one would go, none goes: the next batch would be of one photograph."""
     data = make_fold(write_photos(tmp_path / "data"))
     data = dataclasses.replace(data, train_rows=data.train_rows[:2])
-    monkeypatch.setattr("hectocar.training.loop.find_noisy_places", lambda *_: np.array([0]))
+    monkeypatch.setattr("hectocar.training.label_noise.find_noisy_places", lambda *_: np.array([0]))
     config = make_config(network={"num_subcenters": 2, "neck": "batchnorm"}, epochs=2, noise_epoch=2, sizes=SIZES)
     assert np.isfinite(train(config, data, tmp_path / "fold")["log_loss"])
 

@@ -21,8 +21,8 @@ from hectocar.photos.batches import view_photo
 from hectocar.progress import NoProgress
 from hectocar.training.ema import WeightAverage
 from hectocar.training.loader import FoldData
-from hectocar.training.loop import Validation, validate
 from hectocar.training.recipe import epoch_plan
+from hectocar.training.validation import Validation, validate
 from tiny import change, make_config, make_fold, train, write_photos
 
 

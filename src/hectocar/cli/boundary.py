@@ -6,10 +6,12 @@ like Ctrl-C. ``--debug`` adds the traceback. Nothing below this room needs to kn
 
 import errno
 import multiprocessing
+import multiprocessing.process
 import os
 import signal
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,6 +21,8 @@ from hectocar.errors import HectocarError
 
 OK, REFUSED = 0, 2
 _MAX_TEXT = 300
+_GRACE_S = 1.0
+"""That workers have to end by themselves."""
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))  # Windows has no SIGHUP
 _OS_ADVICE = {
     errno.EACCES: "may not be read or written by you; change its permissions or give another path",
@@ -74,14 +78,24 @@ def run_guarded(work: Callable[[], None], *, again: str, debug: bool, out: Path 
             complain("\n  ".join("".join(traceback.format_exception(error)).splitlines()))
         code = 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT) if interrupted else REFUSED
         complain(f"hectocar: {f'interrupted; {again}' if interrupted else describe_error(error, again, out)}")
-        for child in set(multiprocessing.active_children()) - others:
-            child.terminate()  # a worker that goes on would keep the interpreter from ending
+        _end_workers(set(multiprocessing.active_children()) - others)
     lost = STDOUT.close_if_broken()
     if lost is not None:
         complain(f"hectocar: the work is done, but what it has to say could not be printed ({lost})")
         code = code or REFUSED
     STDERR.close_if_broken()
     return code
+
+
+def _end_workers(workers: Collection[multiprocessing.process.BaseProcess]) -> None:
+    """A worker that goes on would keep the interpreter from ending."""
+    for worker in workers:
+        worker.terminate()
+    end = time.monotonic() + _GRACE_S
+    for worker in workers:
+        worker.join(max(0.0, end - time.monotonic()))
+        if worker.is_alive():  # Python forgets a signal that comes before a forked process has begun to run
+            worker.kill()
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Batches of photographs -> logits and embeddings, without chance. Validation, prediction and service all come here."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hectocar.config.schema import DataConfig, InferenceConfig
-from hectocar.errors import DataError
 from hectocar.network.arithmetic import autocast, normalize_batch, to_device
 from hectocar.network.carnet import CarNet
 from hectocar.photos.batches import iter_photo_batches
-from hectocar.photos.pool import PhotoBatch
+from hectocar.photos.pool import PhotoBatch, raise_unread
 from hectocar.photos.shift import PhotoShift
 
 _CPU_SLICE_PIXELS = 8 * 160 * 160
@@ -122,20 +121,6 @@ def infer_photos(
     finally:
         for network, training in zip(networks, was_training, strict=True):
             network.train(training)
-
-
-def raise_unread(batches: Iterable[PhotoBatch], files: Sequence[Path]) -> Iterator[PhotoBatch]:
-    """Passes on batches whose photographs were all read; a sample number counts files round and round (see sampler.py).
-
-    Raises:
-        DataError: A photograph was not read; it is named.
-    """
-    for batch in batches:
-        for place, reason in sorted(batch.problems.items()):
-            file = files[int(batch.index_B[place]) % len(files)]
-            reason = reason.removeprefix(f"{file}: ")
-            raise DataError(f"{file}: changed since the manifest was made: {reason}. Mend the file and use --resume")
-        yield batch
 
 
 def _collect(

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,3 +81,17 @@ def iter_decoded(
 def _finish(images: NDArray[np.uint8], index_B: NDArray[np.int64], futures: Sequence[Future[str | None]]) -> PhotoBatch:
     reasons = [future.result() for future in futures]
     return PhotoBatch(images, index_B, {place: reason for place, reason in enumerate(reasons) if reason is not None})
+
+
+def raise_unread(batches: Iterable[PhotoBatch], files: Sequence[Path]) -> Iterator[PhotoBatch]:
+    """Passes on batches whose photographs were all read; a sample number counts files round and round (see sampler.py).
+
+    Raises:
+        DataError: A photograph was not read; it is named.
+    """
+    for batch in batches:
+        for place, reason in sorted(batch.problems.items()):
+            file = files[int(batch.index_B[place]) % len(files)]
+            reason = reason.removeprefix(f"{file}: ")
+            raise DataError(f"{file}: changed since the manifest was made: {reason}. Mend the file and use --resume")
+        yield batch

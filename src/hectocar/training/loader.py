@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hectocar.config.schema import AugmentConfig, DataConfig
-from hectocar.network.inference import raise_unread
 from hectocar.photos.decode import decode_photo, read_photo_bytes, resize_photo
-from hectocar.photos.pool import PhotoBatch, iter_decoded
+from hectocar.photos.pool import PhotoBatch, iter_decoded, raise_unread
 from hectocar.photos.shift import PhotoShift
 from hectocar.training.augment import NUM_CROP_DRAWS, draw_crop_box, uniform_draws
 

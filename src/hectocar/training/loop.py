@@ -6,37 +6,32 @@ Legend: B batch, M labels per photograph (two where photographs are mixed).
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from hectocar.config.schema import Config
 from hectocar.dataset.provenance import join_parts
 from hectocar.disk.artifacts import EventLog
-from hectocar.disk.writing import replace_file
-from hectocar.errors import ConfigError, DataError
+from hectocar.errors import DataError
 from hectocar.network.arithmetic import autocast, normalize_batch, to_device
 from hectocar.network.carnet import CarNet
-from hectocar.network.inference import infer_photos
 from hectocar.network.sizes import check_sizes, list_sizes
 from hectocar.network.weights import save_tensors
 from hectocar.photos.pool import PhotoBatch
 from hectocar.photos.shift import PhotoShift
-from hectocar.progress import Progress, count_with
-from hectocar.scoring.metrics import cross_entropy_from_logits, top_k_accuracy
+from hectocar.progress import Progress
 from hectocar.training.augment import MixParams, augment_batch, draw_augment_params, draw_mix_params, mix_batch
 from hectocar.training.checkpoint import TrainingState, load_checkpoint, read_epochs, save_checkpoint
 from hectocar.training.ema import WeightAverage
-from hectocar.training.label_noise import find_noisy_places
+from hectocar.training.label_noise import drop_label_noise
 from hectocar.training.loader import FoldData, iter_training_batches
-from hectocar.training.memory import choose_chunks, chunk_key, read_free_bytes
-from hectocar.training.mining import Pairs, mine_pairs
+from hectocar.training.memory import choose_chunks, chunk_key, describe_chunks, read_free_bytes
+from hectocar.training.mining import mine_similar
 from hectocar.training.optimizer import (
     accumulate_gradients,
     build_optimizer,
@@ -46,7 +41,8 @@ from hectocar.training.optimizer import (
 )
 from hectocar.training.recipe import EpochPlan, epoch_plan, step_learning_rates
 from hectocar.training.sampler import epoch_batches
-from hectocar.training.soup import Candidate, brew_soup, load_bound, load_candidates, load_pretrained, mix_pretrained
+from hectocar.training.soup import average_checkpoints
+from hectocar.training.validation import check_finite, validate
 
 STEPS_PER_LOOK = 20
 """Steps between two checks that the loss is finite."""
@@ -200,36 +196,6 @@ def compute_loss(
         return whole(*tensors, margin_rad=plan.margin_rad, label_smoothing=plan.label_smoothing)
 
 
-def average_checkpoints(
-    config: Config, data: FoldData, folder: Path, network: CarNet, state: TrainingState, log: EventLog, progress: Progress,
-) -> dict[str, Any]:  # fmt: skip
-    """Tries averages of the last weights (soup.py); replaces best.safetensors where one is better."""
-    training, best = config.training, state.best
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-
-    def judge(weights: dict[str, Tensor]) -> dict[str, Any]:
-        network.load_state_dict(weights)
-        result = validate(config, best["size_px"], data, {"raw": network}, progress).results["raw"]
-        return result | {"epoch": training.epochs}
-
-    kept = folder / "soup" / "best"  # once it is replaced, a cut before the next checkpoint must find it again
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(kept, lambda path: shutil.copyfile(folder / "best.safetensors", path))
-    start = Candidate(f"epoch {best['epoch']} {best['weights']}", load_bound(kept, state.inputs_digest)[0], best)
-    others = [other for other in load_candidates(folder / "soup", state.inputs_digest) if other.name != start.name]
-    found = brew_soup([start, *others], judge)
-    if training.pretrained_mix:
-        found = mix_pretrained(found, load_pretrained(config.network), training.pretrained_mix, judge)
-    network.load_state_dict(before)
-    log.write("averaged", weights=found.name, log_loss=found.log_loss, before=best["log_loss"])
-    progress.note(f"average of weights: {found.name}: {found.log_loss:.4f} (best epoch {best['log_loss']:.4f})")
-    result = {**found.result, "weights": found.name}
-    if found is not start:
-        save_tensors(folder / "best.safetensors", found.weights, state.bind(result))
-    return result
-
-
 def is_kept(select: str, is_last: bool, result: dict[str, Any], best: dict[str, Any]) -> bool:
     """Whether an epoch's weights take the place of the best: by their validation, or because they are the last so far.
 
@@ -244,70 +210,11 @@ def is_kept(select: str, is_last: bool, result: dict[str, Any], best: dict[str, 
     return not best or bool(result["log_loss"] < best["log_loss"])
 
 
-def mine_similar(
-    config: Config, data: FoldData, logits_NG: NDArray[np.float32] | None, network: CarNet, pairs: Pairs, epoch: int,
-    log: EventLog, progress: Progress,
-) -> Pairs:  # fmt: skip
-    """The pairs of the next epoch: mined from this one's validation; with ``select: last`` from the centres alone."""
-    training = config.training
-    if training.similar_prob == 0.0 or (logits_NG is None and training.select == "best"):
-        return pairs
-    mined = mine_pairs(
-        None if training.select == "last" else logits_NG, data.labels[data.valid_rows], network.head.compute_closeness(), pairs,
-        training.max_similar_pairs,
-    )  # fmt: skip
-    log.write("pairs", epoch=epoch + 1, used=len(mined.pairs), new=mined.num_new, retired=mined.num_retired)
-    progress.note(f"similar pairs: {len(mined.pairs)}, {mined.num_new} new, {mined.num_retired} retired")
-    return mined.pairs
-
-
-def drop_label_noise(
-    config: Config, plan: EpochPlan, data: FoldData, network: CarNet, average: WeightAverage | None,
-    log: EventLog, progress: Progress,
-) -> list[int]:  # fmt: skip
-    """Finds photographs whose labels look wrong (label_noise.py), and keeps one sub-center per class from here on."""
-    judge = average.network if average else network
-    output = infer_photos(
-        [judge], [data.files[row] for row in data.train_rows], size_px=plan.size_px, inference=config.inference,
-        data=config.data, precision=config.training.precision, on_photo=count_with(progress, "looking for wrong labels"),
-    )[0]  # fmt: skip
-    labels = data.labels[data.train_rows]
-    dominant = judge.head.find_dominant_centers(output.embeddings, labels)
-    assert dominant is not None, "the configuration asks for a head with sub-centers"
-    for net in (network, judge):
-        net.head.keep_centers(dominant.center_C)
-    place_N = find_noisy_places(dominant, labels, config.training.noise_degrees)
-    rows: list[int] = data.train_rows[place_N].tolist() if len(labels) - len(place_N) >= 2 else []
-    log.write("label_noise", epoch=plan.epoch + 1, dropped=[data.files[row].name for row in rows])
-    progress.note(f"label noise: {len(rows)} of {len(labels)} photographs are no longer shown; one sub-center a class is kept")
-    return rows
-
-
 def set_margin_balance(network: CarNet, data: FoldData, power: float) -> None:
     """Larger margins for small classes: (mean size / own size)^power, at most 2 (after Cao et al. 2019, LDAM)."""
     if power > 0.0:
         count_C = np.maximum(np.bincount(data.labels[data.train_rows], minlength=data.num_classes), 1)
         network.head.scale_margins(np.minimum((count_C.mean() / count_C) ** power, 2.0).astype(np.float32))
-
-
-def describe_chunks(config: Config, num_chunks: dict[str, int], progress: Progress) -> None:
-    """Says which batches are split, before the run."""
-    for phase in config.training.sizes:
-        chunks = num_chunks[chunk_key(phase.size_px, phase.batch_size)]
-        if chunks > 1:
-            progress.note(
-                f"{phase.size_px} px: a batch of {phase.batch_size} does not fit into memory; it is split into {chunks} parts "
-                "whose gradients are accumulated (the same effective batch; BatchNorm sees the parts)"
-            )
-
-
-def check_finite(total: float, epoch: int | None = None, step: int | None = None) -> None:
-    """Raises ConfigError when the training has diverged; the last checkpoint stays as it was."""
-    if not np.isfinite(total):
-        where = "in validation" if epoch is None or step is None else f"at epoch {epoch + 1}, step {step + 1}"
-        raise ConfigError(
-            f"the training is no longer finite {where}; lower training.sizes learning_rate, or set training.clip_norm to 1"
-        )
 
 
 def prepare_batch(
@@ -336,41 +243,6 @@ def augment_and_mix(
     images = augment_batch(to_device(batch.images_BHWC, device), params, shift)
     mix = draw_mix_params(plan.mix, seed, plan.epoch, rows, plan.size_px)
     return (images if mix is None else mix_batch(images, mix)), mix
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Results by the network's name, and the last network's logits."""
-
-    results: dict[str, dict[str, Any]]
-    logits_NG: NDArray[np.float32]
-
-
-def validate(config: Config, size_px: int, data: FoldData, networks: dict[str, CarNet], progress: Progress) -> Validation:
-    """Log loss, top-1 and top-5 on the held-out photographs of each network: the raw and the averaged weights.
-
-    With a shift also ``shifted_log_loss`` and ``shifted_top1``, which choose nothing.
-    ``size_px`` is the epoch's, which ``inference.size_px`` overrides.
-    """
-    size_px = config.inference.size_px or size_px
-    label_N = data.labels[data.valid_rows]
-    results: dict[str, dict[str, Any]] = {name: {"size_px": size_px} for name in networks}
-    for prefix, shift in (("", None), ("shifted_", data.shift)):
-        if prefix and shift is None:
-            continue
-        outputs = infer_photos(
-            list(networks.values()), [data.files[row] for row in data.valid_rows], size_px=size_px,
-            inference=config.inference, data=config.data, precision=config.training.precision,
-            on_photo=count_with(progress, f"validating{' shifted' if prefix else ''}"), shift=shift,
-        )  # fmt: skip
-        for name, output in zip(networks, outputs, strict=True):
-            check_finite(float(output.logits.sum()))
-            if not prefix:
-                logits_NG = output.logits
-            results[name][f"{prefix}log_loss"] = cross_entropy_from_logits(output.logits, label_N)
-            for k in (1,) if prefix else (1, 5):
-                results[name][f"{prefix}top{k}"] = top_k_accuracy(output.logits, label_N, min(k, data.num_classes))
-    return Validation(results, logits_NG)
 
 
 def describe_epoch(

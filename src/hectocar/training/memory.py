@@ -18,6 +18,7 @@ except ImportError:  # Windows
 from hectocar.config.schema import Config, SizePhase
 from hectocar.network.arithmetic import autocast
 from hectocar.network.carnet import CarNet, soft_cross_entropy
+from hectocar.progress import Progress
 
 PROBE_BATCH = 4
 WORKSPACE = 1.35
@@ -174,3 +175,14 @@ def choose_chunks(config: Config, network: CarNet, free_bytes: int) -> dict[str,
 
 def chunk_key(size_px: int, batch_size: int) -> str:
     return f"{size_px}x{batch_size}"
+
+
+def describe_chunks(config: Config, num_chunks: dict[str, int], progress: Progress) -> None:
+    """Says which batches are split, before the run."""
+    for phase in config.training.sizes:
+        chunks = num_chunks[chunk_key(phase.size_px, phase.batch_size)]
+        if chunks > 1:
+            progress.note(
+                f"{phase.size_px} px: a batch of {phase.batch_size} does not fit into memory; it is split into {chunks} parts "
+                "whose gradients are accumulated (the same effective batch; BatchNorm sees the parts)"
+            )

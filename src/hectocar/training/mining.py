@@ -10,6 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from hectocar.config.schema import Config
+from hectocar.disk.artifacts import EventLog
+from hectocar.network.carnet import CarNet
+from hectocar.progress import Progress
+from hectocar.training.loader import FoldData
+
 Pairs = list[tuple[int, int]]
 
 MIN_CONFUSION = 0.02
@@ -67,3 +73,20 @@ def _measure_confusion(logits_NG: NDArray[np.float32], label_N: NDArray[np.int64
     mass_GG /= np.maximum(np.bincount(label_N, minlength=num_classes), 1)[:, None]
     confusion_GG: NDArray[np.float64] = mass_GG + mass_GG.T
     return confusion_GG
+
+
+def mine_similar(
+    config: Config, data: FoldData, logits_NG: NDArray[np.float32] | None, network: CarNet, pairs: Pairs, epoch: int,
+    log: EventLog, progress: Progress,
+) -> Pairs:  # fmt: skip
+    """The pairs of the next epoch: mined from this one's validation; with ``select: last`` from the centres alone."""
+    training = config.training
+    if training.similar_prob == 0.0 or (logits_NG is None and training.select == "best"):
+        return pairs
+    mined = mine_pairs(
+        None if training.select == "last" else logits_NG, data.labels[data.valid_rows], network.head.compute_closeness(), pairs,
+        training.max_similar_pairs,
+    )  # fmt: skip
+    log.write("pairs", epoch=epoch + 1, used=len(mined.pairs), new=mined.num_new, retired=mined.num_retired)
+    progress.note(f"similar pairs: {len(mined.pairs)}, {mined.num_new} new, {mined.num_retired} retired")
+    return mined.pairs

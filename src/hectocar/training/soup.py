@@ -4,6 +4,7 @@ Wortsman et al. 2022, "Model soups" (recipe 1, greedy); Wortsman et al. 2022, "R
 Each candidate is judged by the held-out photographs, as the best epoch is, and kept only if it is better.
 """
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,18 @@ import torch
 from torch import Tensor
 
 from hectocar.codec import encode
-from hectocar.config.schema import NetworkConfig
+from hectocar.config.schema import Config, NetworkConfig
 from hectocar.dataset.provenance import BINDING, FoldResult
+from hectocar.disk.artifacts import EventLog
+from hectocar.disk.writing import replace_file
 from hectocar.errors import ArtifactError
 from hectocar.network.backbone import create_backbone
-from hectocar.network.weights import load_tensors_with_state
+from hectocar.network.carnet import CarNet
+from hectocar.network.weights import load_tensors_with_state, save_tensors
+from hectocar.progress import Progress
+from hectocar.training.checkpoint import TrainingState
+from hectocar.training.loader import FoldData
+from hectocar.training.validation import validate
 
 Weights = dict[str, Tensor]
 Judge = Callable[[Weights], dict[str, Any]]
@@ -113,3 +121,33 @@ def load_candidates(folder: Path, inputs_digest: str) -> list[Candidate]:
         result = {name: value for name, value in encode(state).items() if name not in BINDING and value is not None}
         candidates.append(Candidate(path.stem, weights, result))
     return candidates
+
+
+def average_checkpoints(
+    config: Config, data: FoldData, folder: Path, network: CarNet, state: TrainingState, log: EventLog, progress: Progress,
+) -> dict[str, Any]:  # fmt: skip
+    """Tries averages of the last weights (soup.py); replaces best.safetensors where one is better."""
+    training, best = config.training, state.best
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    def judge(weights: dict[str, Tensor]) -> dict[str, Any]:
+        network.load_state_dict(weights)
+        result = validate(config, best["size_px"], data, {"raw": network}, progress).results["raw"]
+        return result | {"epoch": training.epochs}
+
+    kept = folder / "soup" / "best"  # once it is replaced, a cut before the next checkpoint must find it again
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(kept, lambda path: shutil.copyfile(folder / "best.safetensors", path))
+    start = Candidate(f"epoch {best['epoch']} {best['weights']}", load_bound(kept, state.inputs_digest)[0], best)
+    others = [other for other in load_candidates(folder / "soup", state.inputs_digest) if other.name != start.name]
+    found = brew_soup([start, *others], judge)
+    if training.pretrained_mix:
+        found = mix_pretrained(found, load_pretrained(config.network), training.pretrained_mix, judge)
+    network.load_state_dict(before)
+    log.write("averaged", weights=found.name, log_loss=found.log_loss, before=best["log_loss"])
+    progress.note(f"average of weights: {found.name}: {found.log_loss:.4f} (best epoch {best['log_loss']:.4f})")
+    result = {**found.result, "weights": found.name}
+    if found is not start:
+        save_tensors(folder / "best.safetensors", found.weights, state.bind(result))
+    return result

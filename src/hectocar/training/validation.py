@@ -1,0 +1,59 @@
+"""What the held-out photographs say of a network."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hectocar.config.schema import Config
+from hectocar.errors import ConfigError
+from hectocar.network.carnet import CarNet
+from hectocar.network.inference import infer_photos
+from hectocar.progress import Progress, count_with
+from hectocar.scoring.metrics import cross_entropy_from_logits, top_k_accuracy
+from hectocar.training.loader import FoldData
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Results by the network's name, and the last network's logits."""
+
+    results: dict[str, dict[str, Any]]
+    logits_NG: NDArray[np.float32]
+
+
+def validate(config: Config, size_px: int, data: FoldData, networks: dict[str, CarNet], progress: Progress) -> Validation:
+    """Log loss, top-1 and top-5 on the held-out photographs of each network: the raw and the averaged weights.
+
+    With a shift also ``shifted_log_loss`` and ``shifted_top1``, which choose nothing.
+    ``size_px`` is the epoch's, which ``inference.size_px`` overrides.
+    """
+    size_px = config.inference.size_px or size_px
+    label_N = data.labels[data.valid_rows]
+    results: dict[str, dict[str, Any]] = {name: {"size_px": size_px} for name in networks}
+    for prefix, shift in (("", None), ("shifted_", data.shift)):
+        if prefix and shift is None:
+            continue
+        outputs = infer_photos(
+            list(networks.values()), [data.files[row] for row in data.valid_rows], size_px=size_px,
+            inference=config.inference, data=config.data, precision=config.training.precision,
+            on_photo=count_with(progress, f"validating{' shifted' if prefix else ''}"), shift=shift,
+        )  # fmt: skip
+        for name, output in zip(networks, outputs, strict=True):
+            check_finite(float(output.logits.sum()))
+            if not prefix:
+                logits_NG = output.logits
+            results[name][f"{prefix}log_loss"] = cross_entropy_from_logits(output.logits, label_N)
+            for k in (1,) if prefix else (1, 5):
+                results[name][f"{prefix}top{k}"] = top_k_accuracy(output.logits, label_N, min(k, data.num_classes))
+    return Validation(results, logits_NG)
+
+
+def check_finite(total: float, epoch: int | None = None, step: int | None = None) -> None:
+    """Raises ConfigError when the training has diverged; the last checkpoint stays as it was."""
+    if not np.isfinite(total):
+        where = "in validation" if epoch is None or step is None else f"at epoch {epoch + 1}, step {step + 1}"
+        raise ConfigError(
+            f"the training is no longer finite {where}; lower training.sizes learning_rate, or set training.clip_norm to 1"
+        )
