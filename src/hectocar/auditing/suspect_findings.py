@@ -15,7 +15,9 @@ from hectocar.dataset.run_inputs import read_run
 from hectocar.dataset.scan import PhotoScan
 from hectocar.errors import ArtifactError, DataError
 from hectocar.finishing.out_of_fold import OutOfFold, predict_out_of_fold
-from hectocar.photos.batches import iter_photo_batches
+from hectocar.photos.batches import iter_render_batches
+from hectocar.photos.decode import read_photo_bytes
+from hectocar.photos.views import Render
 from hectocar.progress import Progress
 from hectocar.scoring.arrays import softmax
 
@@ -90,14 +92,19 @@ def judge_views(
     all_files = scan.files()
     files = [all_files[k] for k in rows[chosen]]
     batches = list(
-        iter_photo_batches(
-            files, size_px=embedder.size_px, fit="stretch", batch_size=64, max_megapixels=embedder.max_megapixels
+        iter_render_batches(
+            files,
+            [Render("stretch", embedder.size_px)],
+            read=read_photo_bytes,
+            looks=False,
+            batch_size=64,
+            max_megapixels=embedder.max_megapixels,
         )
     )
     unread = [int(batch.index_B[place]) for batch in batches for place in batch.problems]
     if len(chosen) - len(unread) < MIN_SAMPLES:
         raise DataError(f"{files[unread[0]]}: cannot be read any more, and {len(unread) - 1} others; call the audit again")
-    chosen, images = (np.delete(a, unread, axis=0) for a in (chosen, np.concatenate([b.images_BHWC for b in batches])))
+    chosen, images = (np.delete(a, unread, axis=0) for a in (chosen, np.concatenate([b.pictures[0] for b in batches])))
     progress.start("learning what odd views look like", 2)
     own = embeddings_ND[rows]
     content = rank_content_suspects(own, chosen, images, embedder.embed_pixels, seed=_SEED)

@@ -91,9 +91,10 @@ class ChainFitter:
         """What a link may look at: one network of each model, and the neighbours' votes as this state learnt them."""
         evidence = self.unusable if unusable else self.evidence
         evidence = evidence if rows is None else take_rows(evidence, rows)
-        tables = (evidence.neighbour_cosines, evidence.unseen_cosines)
-        closeness = np.hstack([np.mean([measure_closeness(table) for table in part], axis=0) for part in tables])
-        votes = np.empty((len(closeness), 0))
+        closeness = votes = np.empty((len(evidence.label_N), 0))
+        if link.asks_closeness:
+            tables = (evidence.neighbour_cosines, evidence.unseen_cosines)
+            closeness = np.hstack([np.mean([measure_closeness(table) for table in part], axis=0) for part in tables])
         if link.asks_votes and self._vote_models is not None:
             model, pairs = (
                 self._vote_models[state.number],

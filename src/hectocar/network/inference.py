@@ -13,9 +13,11 @@ from torch import Tensor
 from hectocar.config.schema import DataConfig, InferenceConfig
 from hectocar.network.arithmetic import autocast, normalize_batch, to_device
 from hectocar.network.carnet import CarNet
-from hectocar.photos.batches import iter_photo_batches
-from hectocar.photos.pool import PhotoBatch, raise_unread
+from hectocar.photos.batches import RenderBatch, iter_render_batches, shift_change
+from hectocar.photos.decode import read_photo_bytes
+from hectocar.photos.pool import raise_unread
 from hectocar.photos.shift import PhotoShift
+from hectocar.photos.views import Render
 
 _CPU_SLICE_PIXELS = 8 * 160 * 160
 
@@ -102,14 +104,15 @@ def infer_photos(
     Raises:
         DataError: A photograph cannot be read; it is named.
     """
-    batches = iter_photo_batches(
+    batches = iter_render_batches(
         files,
-        size_px=size_px,
-        fit=inference.fit,
+        [Render(inference.fit, size_px)],
+        read=read_photo_bytes,
+        looks=False,
         batch_size=inference.batch_size,
         num_workers=data.num_workers,
         max_megapixels=data.max_megapixels,
-        shift=shift,
+        change=shift_change(shift),
     )
     was_training = [network.training for network in networks]
     for network in networks:
@@ -125,7 +128,7 @@ def infer_photos(
 
 def _collect(
     networks: Sequence[CarNet],
-    batches: Iterable[PhotoBatch],
+    batches: Iterable[RenderBatch],
     num_photos: int,
     mirror: bool,
     precision: str,
@@ -138,7 +141,7 @@ def _collect(
     done = 0
     for batch in batches:
         for place, network in enumerate(networks):
-            view_logits, view_embeddings = infer_views(network, [batch.images_BHWC], views, precision, range(len(views)))
+            view_logits, view_embeddings = infer_views(network, batch.pictures, views, precision, range(len(views)))
             read_B = np.array([b not in batch.problems for b in range(len(batch.index_B))])
             logits[place][batch.index_B[read_B]] = view_logits.mean(axis=0)[read_B]
             embeddings[place][batch.index_B[read_B]] = view_embeddings.mean(axis=0)[read_B]

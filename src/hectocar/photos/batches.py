@@ -5,15 +5,14 @@ Legend: B photographs of a batch, K looks (see views.py).
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from hectocar.photos.decode import DEFAULT_MAX_MEGAPIXELS, Pixels, decode_photo, read_photo_bytes
-from hectocar.photos.pool import PhotoBatch, iter_decoded
+from hectocar.photos.decode import DEFAULT_MAX_MEGAPIXELS, Pixels, decode_photo
+from hectocar.photos.pool import iter_decoded
 from hectocar.photos.shift import PhotoShift, apply_shift
 from hectocar.photos.views import LOOK_NAMES, Render, measure_look, render_picture
 
@@ -67,6 +66,8 @@ def render_photo(
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     change: Change | None = None,
     index: int = 0,
+    *,
+    looks: bool = True,
 ) -> tuple[list[NDArray[np.uint8]], NDArray[np.float32]]:
     """The pictures that networks see of a photograph, and what the photograph looks like.
 
@@ -78,6 +79,7 @@ def render_photo(
         max_megapixels: Larger photographs are refused.
         change: Made at full size, before anything is resized: curves and compression act on pixels, not on averages.
         index: Passed on to the change.
+        looks: Whether they are wanted; else they are 0.
 
     Returns:
         A picture per render, and (K,) looks: mean luma (0 to 255) and sharpness.
@@ -87,7 +89,7 @@ def render_photo(
     """
     images = decode_for(photo, renders, max_megapixels, change, index)
     pictures = [render_picture(image, render) for image, render in zip(images, renders, strict=True)]
-    return pictures, np.array(measure_look(images[0]), dtype=np.float32)
+    return pictures, np.array(measure_look(images[0]) if looks else (0.0, 0.0), dtype=np.float32)
 
 
 def decode_for(
@@ -106,32 +108,12 @@ def decode_for(
     return [reduced[factor] for factor in factors]
 
 
-def iter_photo_batches(
-    files: Sequence[Path],
-    *,
-    size_px: int,
-    fit: str,
-    batch_size: int,
-    num_workers: int = 0,
-    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
-    shift: PhotoShift | None = None,
-) -> Iterator[PhotoBatch]:
-    """Whole photographs in one plain view, in order, without chance.
-
-    A damaged photograph becomes a black square and is named in ``problems``; the caller must not use its answer.
-    """
-
-    def load(index: int, side_px: int) -> NDArray[np.uint8]:
-        return view_photo(read_photo_bytes(files[index]), side_px, fit, max_megapixels, shift)
-
-    return iter_decoded(_number_batches(len(files), batch_size, size_px), load, num_workers)
-
-
 def iter_render_batches(
     photos: Sequence[Photo],
     renders: Sequence[Render],
     *,
     read: Callable[[Photo], Pixels],
+    looks: bool = True,
     batch_size: int,
     num_workers: int = 0,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
@@ -139,15 +121,15 @@ def iter_render_batches(
 ) -> Iterator[RenderBatch]:
     """Whole photographs in many views, each read and decoded once, in order, without chance.
 
-    Damaged photographs are treated as in ``iter_photo_batches``. A batch has at most ``batch_size`` photographs, fewer
-    where their pictures are large, so that memory stays bounded.
+    A damaged photograph becomes black squares and is named in ``problems``; the caller must not use its answer. A batch has at
+    most ``batch_size`` photographs, fewer where their pictures are large, so that memory stays bounded.
     """
     ends = np.cumsum([3 * render.size_px**2 for render in renders])
     num_look_bytes = 4 * len(LOOK_NAMES)
 
     def load(index: int, num_bytes: int) -> NDArray[np.uint8]:
         data = read(photos[index])
-        pictures, look_K = render_photo(data, renders, max_megapixels, change, index)
+        pictures, look_K = render_photo(data, renders, max_megapixels, change, index, looks=looks)
         return np.concatenate([*(picture.ravel() for picture in pictures), look_K.view(np.uint8)])
 
     num_bytes = int(ends[-1]) + num_look_bytes

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,19 @@ from hectocar.errors import DataError
 
 NUM_AHEAD = 3
 """Batches being decoded while one is used."""
+
+
+class _Numbered(Protocol):
+    """What batches of training and of renders share."""
+
+    @property
+    def index_B(self) -> NDArray[np.int64]: ...  # noqa: N802 - as the batches call it
+
+    @property
+    def problems(self) -> dict[int, str]: ...
+
+
+Batch = TypeVar("Batch", bound=_Numbered)
 
 
 @dataclass(frozen=True)
@@ -83,7 +97,7 @@ def _finish(images: NDArray[np.uint8], index_B: NDArray[np.int64], futures: Sequ
     return PhotoBatch(images, index_B, {place: reason for place, reason in enumerate(reasons) if reason is not None})
 
 
-def raise_unread(batches: Iterable[PhotoBatch], files: Sequence[Path]) -> Iterator[PhotoBatch]:
+def raise_unread(batches: Iterable[Batch], files: Sequence[Path]) -> Iterator[Batch]:
     """Passes on batches whose photographs were all read; a sample number counts files round and round (see sampler.py).
 
     Raises:
