@@ -55,6 +55,14 @@ def test_results_are_tables_in_a_console_and_in_a_notebook(namespace: dict[str, 
         def table(self) -> list[list[str]]:
             return [["<script>"], ["a & b"]]
 
+    class Long(Result):
+        def table(self) -> list[list[str]]:
+            return [["number"], *([str(k) * 40] for k in range(100))]
+
+    assert len(repr(Long()).splitlines()) == 33  # name, header, 30 rows, what is left
+    assert max(map(len, repr(Long()).splitlines())) < 70
+    assert Long()._repr_html_().count("<tr>") == 31
+    assert "70 rows more" in repr(Long())
     assert "<script>" not in Hostile()._repr_html_()
     assert "a &amp; b" in Hostile()._repr_html_()
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 Table = Sequence[Sequence[str]]
 """Rows of cells, the header first."""
+MAX_ROWS, MAX_CELL = 30, 60
+"""That a console or a notebook is shown; ``table`` has all."""
 
 
 class Result:
@@ -15,13 +17,19 @@ class Result:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        rows = self.table()
-        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([type(self).__name__, *lines])
+        header, rows, rest = self._shown()
+        cells = [[cell if len(cell) <= MAX_CELL else f"{cell[:MAX_CELL]} ..." for cell in row] for row in (header, *rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+        return "\n".join([type(self).__name__, *lines, *([rest] if rest else [])])
 
     def _repr_html_(self) -> str:
-        header, *rows = [[html.escape(cell) for cell in row] for row in self.table()]
-        head = "".join(f"<th>{cell}</th>" for cell in header)
-        body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        header, rows, rest = self._shown()
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
+
+    def _shown(self) -> tuple[Sequence[str], Table, str]:
+        header, *rows = self.table()
+        rest = len(rows) - MAX_ROWS
+        return header, rows[:MAX_ROWS], f"... and {rest} rows more: table() has all" if rest > 0 else ""
