@@ -1,6 +1,7 @@
 """What a step returns to a person: a table, shown as text in a console and as HTML in a notebook."""
 
 import html
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 Table = Sequence[Sequence[str]]
@@ -9,12 +10,12 @@ MAX_ROWS, MAX_CELL = 30, 60
 """That a console or a notebook is shown; ``table`` has all."""
 
 
-class Result:
+class Result(ABC):
     """Base of the small dataclasses that the verbs return (``@dataclass(frozen=True, repr=False)``)."""
 
+    @abstractmethod
     def table(self) -> Table:
         """The result at a glance."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         header, rows, rest = self._shown()

@@ -4,6 +4,7 @@ Shapes: N photographs, G trained classes, K looks. Sources are (N, G) log probab
 outside: model 0 view 0, model 0 view 1, ... A model is a run; the answers of its folds are averaged before they are joined.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -48,7 +49,7 @@ class Side:
     """What one network of each model at a time says so far; empty where the answer is that of one network itself."""
 
 
-class Link:
+class Link(ABC):
     """One step from log probabilities to better ones. A link is a frozen dataclass in a file of its own, with a field ``kind``
     that names it in bundle.json, and an entry in ``chain.LINKS``; what serves is the very object that was fitted."""
 
@@ -63,21 +64,21 @@ class Link:
     asks_networks: ClassVar[bool] = False
     """Whether it wants to know what each network says by itself: ``Side.networks``."""
 
+    @abstractmethod
     def apply(self, log_probs_NG: NDArray[Any], side: Side) -> Floats:
         """(N, G) log probabilities after the link."""
-        raise NotImplementedError
 
     def to_probs(self, log_probs_NG: NDArray[Any], side: Side) -> Floats:
         """(N, G) probabilities where the chain ends in this link."""
         return np.exp(self.apply(log_probs_NG, side))
 
-    def check(self, num_models: int, num_views: int) -> None:
+    def check(self, num_models: int, num_views: int) -> None:  # noqa: B027 - most links do not depend on them
         """Raises ValueError where it was not fitted for so many models and views."""
 
     @classmethod
+    @abstractmethod
     def fit(cls, fitter: "ChainFitter", states: "Sequence[ChainState]") -> list[Self]:
         """One link per state, each fitted on the rows that its state may see."""
-        raise NotImplementedError
 
     @classmethod
     def measure(cls, fitter: "ChainFitter", after: "Sequence[ChainState]", before: "Sequence[ChainState]") -> "Gain":

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hectocar.dataset.scan_cache import Known, cache_file, read_cache, recognise, write_cache
+from hectocar.dataset.scan_cache import Measured, cache_file, read_cache, recognise, write_cache
 from hectocar.dataset.workers import start_pool
 from hectocar.errors import DataError
 from hectocar.photos.decode import read_photo_bytes
@@ -80,7 +80,7 @@ def scan_files(
     known = read_cache(cache)
     stats = [recognise(root / path) for path in paths]
     rows: list[Measurement | None] = [None] * len(paths)
-    found: Known = {}
+    found: Measured = {}
     for k, (path, stat) in enumerate(zip(paths, stats, strict=True)):
         entry = known.get(path)
         if entry is not None and entry[0] == stat:

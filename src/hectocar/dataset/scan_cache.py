@@ -34,7 +34,7 @@ _SHA1 = re.compile(r"[0-9a-f]{40}")
 
 FileStat = tuple[int, int] | None
 """Size and modification time in ns; None where the file cannot be recognised by them."""
-Known = dict[str, tuple[FileStat, Measurement]]
+Measured = dict[str, tuple[FileStat, Measurement]]
 """By path below the data folder."""
 
 
@@ -67,7 +67,7 @@ def recognise(file: Path) -> FileStat:
     return (stat.st_size, stat.st_mtime_ns) if 0 <= stat.st_mtime_ns <= time.time_ns() else None
 
 
-def read_cache(file: Path | None) -> Known:
+def read_cache(file: Path | None) -> Measured:
     """Empty where there is none or it cannot be trusted: a cache is never a reason to fail."""
     if file is None:
         return {}
@@ -82,7 +82,7 @@ def read_cache(file: Path | None) -> Known:
         columns = [table.column(name).to_pylist() for name in _SCHEMA.names]
         if table.schema.metadata.get(b"digest") != _digest(columns):
             return {}
-        known: Known = {
+        known: Measured = {
             path: ((file_bytes, mtime_ns), Measurement(**dict(zip(_FIELDS, values, strict=True))))
             for path, file_bytes, mtime_ns, *values in zip(*columns, strict=True)
         }
@@ -91,7 +91,7 @@ def read_cache(file: Path | None) -> Known:
     return known if all(_is_possible(row) for _, row in known.values()) else {}
 
 
-def write_cache(file: Path, root: Path, known: Known, found: Known) -> None:
+def write_cache(file: Path, root: Path, known: Measured, found: Measured) -> None:
     """Remembers what was found, and what another command found in other folders of the same data while its files exist."""
     kept = {path: entry for path, entry in known.items() if path not in found and recognise(root / path) == entry[0]}
     entries = {path: (stat, row) for path, (stat, row) in {**kept, **found}.items() if stat is not None}

@@ -4,6 +4,7 @@
 None where it is asked for them. Legend: B batch, N photographs, D embedding, C classes, M labels per photograph.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib import import_module
 
@@ -24,9 +25,10 @@ class DominantCenters:
     """Each photograph's cosine to the one of its class."""
 
 
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """Embeddings (B, D) of any length -> float32 logits (B, C)."""
 
+    @abstractmethod
     def forward(self, embed_BD: Tensor, label_BM: Tensor | None = None, margin_rad: float = 0.0) -> Tensor:
         """Float32 logits (B, C).
 
@@ -36,7 +38,6 @@ class Head(nn.Module):
                 None: no margin (inference).
             margin_rad: Angle added to each label's angle; always 0 for a head that has no margin.
         """
-        raise NotImplementedError
 
     def compute_closeness(self) -> NDArray[np.float32] | None:
         """(C, C) cosine between class centres: what similar cars are mined from."""
@@ -46,10 +47,10 @@ class Head(nn.Module):
         """Where the photographs of each class gather: what label noise is told by."""
         return None
 
-    def keep_centers(self, center_C: NDArray[np.int64]) -> None:
+    def keep_centers(self, center_C: NDArray[np.int64]) -> None:  # noqa: B027 - a head without centres has none to retire
         """Retires all centres but one per class, with nothing else changed."""
 
-    def scale_margins(self, factor_C: NDArray[np.float32]) -> None:
+    def scale_margins(self, factor_C: NDArray[np.float32]) -> None:  # noqa: B027 - nor a margin
         """Multiplies each class's margin from here on. A matter of the training set, so not among the weights."""
 
 
