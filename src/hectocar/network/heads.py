@@ -47,10 +47,10 @@ class Head(nn.Module, ABC):
         """Where the photographs of each class gather: what label noise is told by."""
         return None
 
-    def keep_centers(self, center_C: NDArray[np.int64]) -> None:  # noqa: B027 - a head without centres has none to retire
+    def keep_centers(self, center_C: NDArray[np.int64]) -> None:
         """Retires all centres but one per class, with nothing else changed."""
 
-    def scale_margins(self, factor_C: NDArray[np.float32]) -> None:  # noqa: B027 - nor a margin
+    def scale_margins(self, factor_C: NDArray[np.float32]) -> None:
         """Multiplies each class's margin from here on. A matter of the training set, so not among the weights."""
 
 
