@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hectocar.cli.main import main
+from hectocar.cli import main
 from tiny import write_photos
 
 TRAIN = (

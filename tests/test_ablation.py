@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hectocar.cli.main import main
+from hectocar.cli import main
 from hectocar.config.reader import read_config
 from hectocar.config.schema import Config
 from hectocar.disk.locks import hold_lock

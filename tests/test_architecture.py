@@ -146,7 +146,7 @@ def test_scoring_needs_no_torch() -> None:
 
 def test_the_command_line_loads_torch_late() -> None:
     """`hectocar --help` answers at once: heavy rooms are imported inside the commands only."""
-    at_the_top = imports_of(SOURCE / "cli" / "main.py", inside_functions=False)
+    at_the_top = imports_of(SOURCE / "cli" / "command_line.py", inside_functions=False)
     assert {name for top in own(at_the_top) for name in reachable(top) if name.split(".")[0] in ("torch", "timm")} == set()
 
 

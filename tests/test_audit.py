@@ -10,7 +10,7 @@ import torch
 
 from hectocar.auditing.audit import audit_photos, check_edits, summarize, write_audit
 from hectocar.auditing.report import AuditReport
-from hectocar.cli.main import main
+from hectocar.cli import main
 from hectocar.dataset.decisions import Decision, read_decisions
 from hectocar.disk.artifacts import EventLog
 from hectocar.errors import ArtifactError, DataError

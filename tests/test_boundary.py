@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 
+from hectocar.cli import main
 from hectocar.cli.boundary import Terminated
 from hectocar.cli.commands import COMMANDS
-from hectocar.cli.main import main
 from hectocar.errors import ConfigError, WriteError
 from tiny import write_photos
 
@@ -290,7 +290,7 @@ def test_a_terminated_program_is_gone_at_once_with_its_workers() -> None:
     """SIGTERM to the command alone: its worker processes end too, in the middle of their work, and nothing is a traceback."""
     code = (
         "import multiprocessing, sys, time; from concurrent.futures import ProcessPoolExecutor\n"
-        "from hectocar.cli import main as cli\n"
+        "from hectocar.cli import command_line as cli\n"
         "def work(args):\n"
         "    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context('fork')) as pool:\n"
         "        tasks = [pool.submit(time.sleep, 600) for _ in range(2)]\n"
@@ -314,7 +314,7 @@ def test_a_worker_that_lost_its_signal_is_ended_all_the_same() -> None:
     """Python forgets a SIGTERM that reaches a forked process before it has begun to run: as if the worker ignored it."""
     code = (
         "import multiprocessing, signal, sys, time\n"
-        "from hectocar.cli import main as cli\n"
+        "from hectocar.cli import command_line as cli\n"
         "def sleep():\n"
         "    signal.signal(signal.SIGTERM, signal.SIG_IGN); ready.set(); time.sleep(600)\n"
         "context = multiprocessing.get_context('fork'); ready = context.Event()\n"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from hectocar import ArtifactError, Classifier, DataError
-from hectocar.cli.main import main
+from hectocar.cli import main
 from hectocar.delivery.bundle import read_model
 from hectocar.scoring.submission import read_sample, read_submission
 from hectocar.showroom import ShowroomSpec, write_showroom

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from hectocar.cli.main import main
+from hectocar.cli import main
 from hectocar.cli.parser import build_parser
 from hectocar.cli.values import fold_choice, path, plain_text, real_number, whole_number
 from hectocar.errors import DataError

@@ -20,8 +20,7 @@ import test_finish_fit as made_up
 from hectocar import codec
 from hectocar.calibration import chain, fit_chain
 from hectocar.calibration.chain import Finish
-from hectocar.cli import commands
-from hectocar.cli.main import main
+from hectocar.cli import commands, main
 from hectocar.codec import decode, encode
 from hectocar.config import schema
 from hectocar.errors import ArtifactError, ConfigError

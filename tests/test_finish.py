@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hectocar import ArtifactError, Classifier, ConfigError
-from hectocar.cli.main import main
+from hectocar.cli import main
 from hectocar.dataset.decisions import (
     DECISIONS_FILE,
     DROP,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hectocar.cli.main import main
+from hectocar.cli import main
 from image_kinds import make_image_kinds
 from pictures import encode, make_picture
 

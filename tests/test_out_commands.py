@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hectocar.cli.main import main
+from hectocar.cli import main
 from hectocar.delivery import stream
 from hectocar.delivery.predictor import Classifier, ProbabilityTable
 from hectocar.disk.locks import hold_lock

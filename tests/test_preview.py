@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hectocar.cli.main import main
+from hectocar.cli import main
 from hectocar.codec import encode
 from hectocar.config.reader import read_config
 from hectocar.config.schema import NetworkConfig

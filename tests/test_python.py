@@ -73,7 +73,7 @@ def test_a_verb_stays_a_verb() -> None:
         "import sys, hectocar; assert 'torch' not in sys.modules\n"
         "from hectocar import audit, load_config, train; assert 'torch' not in sys.modules\n"
         "import hectocar.auditing.audit, hectocar.finishing.finish, hectocar.scoring.truth, hectocar.training.run\n"
-        "from hectocar.cli.main import main; main(['config'])\n"
+        "from hectocar.cli import main; main(['config'])\n"
         f"assert all(callable(getattr(hectocar, name)) for name in {VERBS!r})"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300, stdout=subprocess.DEVNULL)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from folders import write_photo
-from hectocar.cli.main import main
+from hectocar.cli import main
 from hectocar.errors import ArtifactError, DataError
 from hectocar.lab import score_page as room
 from hectocar.lab.score_page import Pictures

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hectocar.cli.main import main
+from hectocar.cli import main
 from hectocar.config.schema import SizePhase
 from hectocar.errors import DataError
 from hectocar.training.optimizer import accumulate_gradients

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hectocar.cli.main import main
+from hectocar.cli import main
 from hectocar.lab.step_cost import measure_step_costs, step_cost_rows
 from tiny import CPU, make_config
 

@@ -14,10 +14,9 @@ import pytest
 from hypothesis import given, settings
 from rich.cells import cell_len
 
-from hectocar.cli import terminal
+from hectocar.cli import main, terminal
 from hectocar.cli.commands import COMMANDS
 from hectocar.cli.commands.predict import describe_prediction
-from hectocar.cli.main import main
 from hectocar.cli.terminal import ConsoleProgress, complain, format_table, print_table, say, visible
 from hectocar.errors import DataError
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 
-from hectocar.cli.main import main
+from hectocar.cli import main
 from hectocar.config.reader import read_config
 from hectocar.config.schema import Config
 from hectocar.config.yaml_text import MAX_BYTES, MAX_NODES, parse_mapping, parse_setting, read_yaml

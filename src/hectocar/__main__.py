@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from hectocar.cli.main import main
+from hectocar.cli import main
 
 
 def run() -> None:

@@ -1,1 +1,5 @@
 """The command line."""
+
+from hectocar.cli.command_line import main
+
+__all__ = ["main"]
