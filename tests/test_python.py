@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import hectocar
-from hectocar import Classifier, DataError
+from hectocar import Classifier, ConfigError, DataError
 from hectocar.results import Result
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "python.md"
@@ -119,6 +119,15 @@ def test_embeddings_have_length_one_and_know_a_copy(namespace: dict[str, object]
     cosine = embed @ embed[0]
     assert cosine[1] == pytest.approx(1.0, abs=1e-5)
     assert (cosine[2:] < cosine[1]).all()
+
+
+@pytest.mark.parametrize(("folds", "words"), [("both", "folds is 'both'; allowed: 'all'"), (7, "--fold is 7; allowed: 0 to 1")])
+def test_folds_that_are_none_are_refused_before_the_run(
+    folds: object, words: str, namespace: dict[str, object], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        hectocar.train(tmp_path, tmp_path / "run", namespace["config"], folds=folds)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_classifier_says_what_it_is(namespace: dict[str, object]) -> None:

@@ -66,11 +66,19 @@ def train(
     from hectocar.training.run import check_folds, start_run, train_folds
 
     whole, receiver = complete_config(config, audit, weights), progress or NoProgress()
-    chosen = list(range(whole.data.num_folds)) if folds == "all" else [folds] if isinstance(folds, int) else list(folds)
-    check_folds(whole, [fold for fold in chosen if isinstance(fold, int)])
+    chosen = _choose_folds(folds, whole.data.num_folds)
+    check_folds(whole, chosen)
     place = choose_device(device)
     run = start_run(Path(out), Path(data), whole, receiver, resume=resume)
-    return TrainResult(Path(out), train_folds(run, [fold for fold in chosen if isinstance(fold, int)], place, receiver))
+    return TrainResult(Path(out), train_folds(run, chosen, place, receiver))
+
+
+def _choose_folds(folds: int | Sequence[int] | str, num_folds: int) -> list[int]:
+    if folds == "all":
+        return list(range(num_folds))
+    if isinstance(folds, str):
+        raise ConfigError(f"folds is {folds!r}; allowed: 'all', the number of a fold, or several numbers")
+    return [folds] if isinstance(folds, int) else list(folds)
 
 
 def finish(
