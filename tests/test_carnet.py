@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from hectocar.config.schema import NetworkConfig
 from hectocar.errors import ConfigError
-from hectocar.network.carnet import AveragePool, CarNet, GeM
+from hectocar.network import compiled
+from hectocar.network.carnet import AveragePool, BufferedDropPath, CarNet, GeM
+from hectocar.network.compiled import compile_loss
 from hectocar.network.sizes import check_sizes
 
 NUM_CLASSES = 5
@@ -89,7 +91,7 @@ def test_average_pooling_is_the_control() -> None:
 
 
 def find_drop_paths(network: CarNet) -> list[float]:
-    return [module.drop_prob for module in network.modules() if type(module).__name__ == "DropPath"]
+    return [1.0 - float(module.strength_2[0]) for module in network.modules() if isinstance(module, BufferedDropPath)]
 
 
 @pytest.mark.parametrize("backbone", ["test_efficientnet", "test_convnext", "test_vit", "test_resnet"])
@@ -103,7 +105,7 @@ def test_drop_path_is_set_as_a_share_of_what_was_built(backbone: str) -> None:
     assert 0.3 < max(built) <= 0.4 + 1e-6
     for share in (0.5, 0.5, 0.0, 0.25, 1.0):
         network.set_drop_path(share)
-        assert find_drop_paths(network) == pytest.approx([share * prob for prob in built])
+        assert find_drop_paths(network) == pytest.approx([share * prob for prob in built], abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch
     """torch.compile would end in a page of errors; the message names the key to change."""
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(ConfigError, match=r"network\.compile needs a C compiler"):
-        make_network(FAST, compile=True).build_loss()
+        compile_loss(make_network(FAST))
 
 
 @pytest.mark.slow
@@ -223,13 +225,65 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_the_compiled_loss_is_the_loss(backbone: str) -> None:
     """Compilation changes neither the loss nor, beyond rounding, its gradient; strided depthwise layers included."""
     results = []
-    for compiled in (False, True):
+    for is_compiled in (False, True):
         torch.manual_seed(0)
-        network = make_network(backbone, compile=compiled, drop_path_max=0.0).train()
+        network = make_network(backbone, drop_path_max=0.0).train()
+        compute_loss = compile_loss(network) if is_compiled else network.compute_loss
         label_BM = torch.tensor([[0], [1], [2], [0]])
-        loss = network.build_loss()(make_images(4), label_BM, torch.ones(4, 1), margin_rad=0.1, label_smoothing=0.05)
+        loss = compute_loss(make_images(4), label_BM, torch.ones(4, 1), margin_rad=0.1, label_smoothing=0.05)
         loss.backward()
         grads = torch.cat([parameter.grad.flatten() for parameter in network.parameters() if parameter.grad is not None])
         results.append((loss.detach(), grads))
     torch.testing.assert_close(results[1][0], results[0][0], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(results[1][1], results[0][1], rtol=1e-2, atol=1e-4)
+
+
+def count_graphs(networks: list[CarNet], sizes: tuple[int, ...] = (32,)) -> int:
+    """Graphs made over a ramp of drop-path, margin and smoothing at each size."""
+    graphs = []
+
+    def keep(module: Any, examples: Any) -> Any:
+        graphs.append(module)
+        return module
+
+    torch._dynamo.reset()
+    for network in networks:
+        loss = compile_loss(network.train(), backend=keep)
+        for size_px in sizes:
+            for step in range(12):
+                network.set_drop_path(step / 12)
+                label_B2, share_B2 = torch.tensor([[0, 1], [2, 2]]), torch.full((2, 2), 0.5)
+                loss(make_images(2, size_px), label_B2, share_B2, margin_rad=0.02 * step, label_smoothing=0.01 * step)
+    torch._dynamo.reset()
+    return len(graphs)
+
+
+def test_the_schedule_compiles_one_graph_per_size() -> None:
+    """Numbers of the schedule are tensors in the graph; a second network of the same shape takes the graphs of the first."""
+    networks = [make_network("test_convnext", drop_path_max=0.2) for _ in range(2)]
+    assert count_graphs(networks, (32, 64)) == 2
+
+
+def test_more_graphs_than_allowed_is_an_error_and_never_eager_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch would go on in eager mode, at a fraction of the speed, without a word."""
+    monkeypatch.setattr(compiled, "MAX_GRAPHS", 2)
+    network = make_network("test_convnext", drop_path_max=0.2)
+    with pytest.raises(ConfigError, match="more than 2 compiled forms"):
+        count_graphs([network], (32, 64, 96))
+
+
+def test_the_schedules_numbers_as_tensors_change_no_bit() -> None:
+    """The compiled loss gets margin and smoothing as tensors: in eager mode they give the same loss and gradient."""
+    results = []
+    for convert in (float, lambda number: torch.tensor(number, dtype=torch.float64)):
+        network = make_network("test_convnext", drop_path_max=0.0).train()
+        for margin, smoothing in ((0.3, 0.05), (0.0, 0.0)):
+            label_B2, share_B2 = torch.tensor([[0, 1], [2, 2], [1, 0]]), torch.tensor([[0.3, 0.7], [1.0, 0.0], [0.5, 0.5]])
+            loss = network.compute_loss(
+                make_images(), label_B2, share_B2, margin_rad=convert(margin), label_smoothing=convert(smoothing)
+            )
+            loss.backward()
+            results.append(loss.detach())
+        results.extend(parameter.grad for parameter in network.parameters() if parameter.grad is not None)
+    half = len(results) // 2
+    assert all(torch.equal(a, b) for a, b in zip(results[:half], results[half:], strict=True))

@@ -10,6 +10,7 @@ from torch import Tensor
 from hectocar.config.schema import Config, SizePhase
 from hectocar.network.arithmetic import autocast
 from hectocar.network.carnet import CarNet
+from hectocar.network.compiled import compile_loss
 from hectocar.network.sizes import check_sizes
 from hectocar.training.memory import choose_chunks, chunk_key, read_free_bytes, step_bytes
 from hectocar.training.optimizer import accumulate_gradients, build_optimizer, clip_gradients, set_learning_rates
@@ -64,7 +65,7 @@ def _measure_phase(
     images = torch.randn(phase.batch_size, 3, phase.size_px, phase.size_px, device=device)
     labels = torch.zeros(phase.batch_size, 1, dtype=torch.int64, device=device)
     tensors = (images.to(memory_format=torch.channels_last), labels, torch.ones_like(labels, dtype=torch.float32))
-    whole = network.build_loss() if num_chunks == 1 else network.compute_loss
+    whole = compile_loss(network) if config.network.compile and num_chunks == 1 else network.compute_loss
 
     def forward(*chunk: Tensor) -> Tensor:
         with autocast(device, config.training.precision):

@@ -35,6 +35,7 @@ def add_angular_margin(cosine: Tensor, margin_rad: float | Tensor) -> Tensor:
 class SubcenterArcFace(Head):
     """logits = s * cosine, the label's angle enlarged by the margin; a class's cosine is that of its nearest sub-center."""
 
+    has_margin = True
     active_CK: Tensor
     """(C, K) which sub-centers still count; there is none where K is 1."""
 
@@ -91,10 +92,10 @@ class SubcenterArcFace(Head):
     def scale_margins(self, factor_C: NDArray[np.float32]) -> None:
         self.margin_factor_C = torch.from_numpy(factor_C).to(self.centers.device)
 
-    def forward(self, embed_BD: Tensor, label_BM: Tensor | None = None, margin_rad: float = 0.0) -> Tensor:
+    def forward(self, embed_BD: Tensor, label_BM: Tensor | None = None, margin_rad: float | Tensor = 0.0) -> Tensor:
         """See ``Head``."""
         cosine_BC = self.compute_cosine(embed_BD).amax(dim=2).clamp(-1.0, 1.0)
-        if label_BM is not None and margin_rad != 0.0:
+        if label_BM is not None and (isinstance(margin_rad, Tensor) or margin_rad != 0.0):
             with torch.autocast(embed_BD.device.type, enabled=False):
                 # A mask, not gather and scatter: with two equal labels their backward would count the gradient twice.
                 own_BC = torch.zeros_like(cosine_BC, dtype=torch.bool).scatter(1, label_BM, True)

@@ -3,9 +3,6 @@
 Legend: B batch, C channels or classes, H W positions, N tokens, D embedding, M labels per photograph.
 """
 
-import os
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +16,7 @@ from hectocar.errors import ConfigError
 from hectocar.network.backbone import create_backbone
 from hectocar.network.depthwise import breaks_channels_last, speed_up_depthwise
 from hectocar.network.heads import build_head
+from hectocar.network.stage_dims import find_stage_dims
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,9 @@ class CarNet(nn.Module):
         self.num_classes = num_classes
         self.backbone: Any = create_backbone(config.backbone, weights or config.weights, config.drop_path_max)
         speed_up_depthwise(self.backbone)
+        buffer_drop_paths(self.backbone)
         self.pixels = self._pixel_statistics()
-        dims = self._stage_dims()
+        dims = find_stage_dims(self)
         self.pool: nn.Module = GeM(config.gem_p) if config.pool == "gem" else AveragePool()
         self.pools2 = GeM(config.gem_p) if config.pool_stages == 2 and config.pool == "gem" else None
         self.stage_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims) if config.pool_stages == 2 else None
@@ -58,38 +57,12 @@ class CarNet(nn.Module):
             raise ConfigError(f"network.backbone {self.config.backbone!r} was made for {len(mean)} channels; allowed: 3")
         return PixelStatistics(tuple(mean), tuple(std))
 
-    @torch.no_grad()
-    def _stage_dims(self) -> list[int]:
-        """Channels of the maps that are pooled, found by looking: some models' num_features is not their last map's width.
-
-        Raises:
-            ConfigError: The backbone gives nothing that can be pooled.
-        """
-        name, stages = self.config.backbone, self.config.pool_stages
-        if stages == 2 and not hasattr(self.backbone, "forward_intermediates"):
-            raise ConfigError(f"network.pool_stages is 2, but {name} does not give its stages; allowed here: 1")
-        was_training = self.backbone.training
-        self.backbone.eval()
-        black_BCHW = torch.zeros(1, 3, *self.own_size())
-        try:
-            maps = self._last_two(black_BCHW) if stages == 2 else [self._last_map(self.backbone.forward_features(black_BCHW))]
-            if len(maps) != stages or any(stage.ndim != 4 or stage.numel() == 0 for stage in maps):
-                raise ValueError(f"{[tuple(stage.shape) for stage in maps]}")
-        except ConfigError:
-            raise
-        except Exception as error:  # timm's models fail in many types
-            what = f"network.pool_stages is 2, but {name} does not give its last two stages as maps; allowed here: 1"
-            reason = str(error)[:120] or type(error).__name__
-            raise ConfigError(f"{what if stages == 2 else f'network.backbone {name!r} cannot be used'} ({reason})") from error
-        self.backbone.train(was_training)
-        return [stage.shape[1] for stage in maps]
-
     def own_size(self) -> tuple[int, int]:
         """Height and width that the backbone was pretrained at."""
         size = (getattr(self.backbone, "pretrained_cfg", None) or {}).get("input_size") or (3, 224, 224)
         return int(size[1]), int(size[2])
 
-    def _last_map(self, features: Tensor) -> Tensor:
+    def last_map(self, features: Tensor) -> Tensor:
         """Any timm feature layout -> (B, C, H, W). Tokens become a column of positions, without class tokens."""
         if not isinstance(features, Tensor) or features.ndim not in (3, 4):
             given = f"{len(features)} of them" if isinstance(features, list | tuple | dict) else "something else"
@@ -107,7 +80,8 @@ class CarNet(nn.Module):
             return features.permute(0, 3, 1, 2)
         return features
 
-    def _last_two(self, images_BCHW: Tensor) -> list[Tensor]:
+    def last_two(self, images_BCHW: Tensor) -> list[Tensor]:
+        """The maps (B, C, H, W) of the last two stages."""
         maps: list[Tensor] = self.backbone.forward_intermediates(images_BCHW, indices=2, intermediates_only=True)
         return maps
 
@@ -116,18 +90,20 @@ class CarNet(nn.Module):
         if self.plain_order and images_BCHW.device.type == "cpu":
             images_BCHW = images_BCHW.contiguous()
         if self.stage_norms is None:
-            pooled_BD: Tensor = self.pool(self._last_map(self.backbone.forward_features(images_BCHW)))
+            pooled_BD: Tensor = self.pool(self.last_map(self.backbone.forward_features(images_BCHW)))
             # Models that were pretrained on an average of tokens have their final norm behind it.
             fc_norm = getattr(self.backbone, "fc_norm", None)
             with torch.autocast(images_BCHW.device.type, enabled=False):
                 return pooled_BD if fc_norm is None else fc_norm(pooled_BD)
-        maps = self._last_two(images_BCHW)
+        maps = self.last_two(images_BCHW)
         pools = (self.pools2 or self.pool, self.pool)
         with torch.autocast(images_BCHW.device.type, enabled=False):
             parts = [norm(pool(stage)) for pool, norm, stage in zip(pools, self.stage_norms, maps, strict=True)]
             return torch.cat(parts, dim=1)
 
-    def forward(self, images_BCHW: Tensor, label_BM: Tensor | None = None, margin_rad: float = 0.0) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, images_BCHW: Tensor, label_BM: Tensor | None = None, margin_rad: float | Tensor = 0.0
+    ) -> tuple[Tensor, Tensor]:
         """Returns (logits (B, C), embeddings (B, D)); the margin goes to the labels where they are given."""
         pooled_BD = self.embed(images_BCHW)
         with torch.autocast(images_BCHW.device.type, enabled=False):
@@ -136,7 +112,13 @@ class CarNet(nn.Module):
             return logits_BC, embed_BD
 
     def compute_loss(
-        self, images_BCHW: Tensor, label_BM: Tensor, share_BM: Tensor, *, margin_rad: float, label_smoothing: float
+        self,
+        images_BCHW: Tensor,
+        label_BM: Tensor,
+        share_BM: Tensor,
+        *,
+        margin_rad: float | Tensor,
+        label_smoothing: float | Tensor,
     ) -> Tensor:
         """Mean soft cross-entropy of a batch in which a photograph may be a mixture.
 
@@ -150,25 +132,50 @@ class CarNet(nn.Module):
         logits_BC, _ = self(images_BCHW, label_BM, margin_rad)
         return soft_cross_entropy(logits_BC, label_BM, share_BM, label_smoothing)
 
-    def build_loss(self) -> Callable[..., Tensor]:
-        """``compute_loss``, compiled where the configuration says so: once per input shape, so pass whole batches only.
-
-        Raises:
-            ConfigError: torch.compile would need a C compiler and there is none.
-        """
-        if not self.config.compile:
-            return self.compute_loss
-        if not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "gcc", "clang")):
-            raise ConfigError("network.compile needs a C compiler (gcc or clang) on the PATH; or --set network.compile=false")
-        compiled: Callable[..., Tensor] = torch.compile(self.compute_loss, dynamic=False)
-        return compiled
-
     def set_drop_path(self, share: float) -> None:
         """Sets stochastic depth to a share (0 to 1) of what the backbone was built with."""
         for module in self.backbone.modules():
-            if type(module).__name__ == "DropPath":
-                built = module.__dict__.setdefault("built_drop_prob", module.drop_prob)
-                module.drop_prob = built * share
+            if isinstance(module, BufferedDropPath):
+                module.set_share(share)
+
+
+class BufferedDropPath(nn.Module):
+    """Stochastic depth (Huang et al. 2016) whose strength is a tensor: in training it drops the residual branch of whole
+    photographs, and scales those that stay by 1 / keep probability.
+
+    timm's own is a Python number, which a compiled graph takes for a constant: a ramp would compile anew in each epoch.
+    """
+
+    strength_2: Tensor
+    """(2,) float32: keep probability and its reciprocal. A matter of the epoch, so not among the weights."""
+
+    def __init__(self, built_drop_prob: float) -> None:
+        super().__init__()
+        self.built_drop_prob = built_drop_prob
+        self.register_buffer("strength_2", torch.ones(2), persistent=False)
+        self.set_share(1.0)
+
+    def set_share(self, share: float) -> None:
+        """Drops with a share (0 to 1) of what the backbone was built with."""
+        keep_prob = 1.0 - self.built_drop_prob * share
+        self.strength_2.copy_(torch.tensor([keep_prob, 1.0 / keep_prob if keep_prob > 0.0 else 0.0]))
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """(B, ...) -> the same shape and type."""
+        if not self.training:
+            return branch
+        keep_prob, per_keep_prob = self.strength_2.unbind()
+        scale_B = torch.bernoulli(keep_prob.expand(len(branch))) * per_keep_prob
+        return branch * scale_B.to(branch.dtype).view(-1, *(1,) * (branch.ndim - 1))
+
+
+def buffer_drop_paths(network: nn.Module) -> None:
+    """Replaces timm's modules in place; they hold no weights."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            drop_prob = getattr(child, "drop_prob", None)
+            if type(child).__name__ == "DropPath" and isinstance(drop_prob, float | int):
+                setattr(module, name, BufferedDropPath(float(drop_prob)))
 
 
 class GeM(nn.Module):
@@ -205,7 +212,7 @@ class AveragePool(nn.Module):
         return features_BCHW.float().mean(dim=(2, 3))
 
 
-def soft_cross_entropy(logits_BC: Tensor, label_BM: Tensor, share_BM: Tensor, label_smoothing: float) -> Tensor:
+def soft_cross_entropy(logits_BC: Tensor, label_BM: Tensor, share_BM: Tensor, label_smoothing: float | Tensor) -> Tensor:
     """Mean over the batch of -sum target * log softmax, with target = (1 - e) * shares at the labels + e / C."""
     log_probs_BC = F.log_softmax(logits_BC.float(), dim=1)
     own_B = (log_probs_BC.gather(1, label_BM) * share_BM).sum(dim=1)

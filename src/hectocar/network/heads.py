@@ -28,15 +28,19 @@ class DominantCenters:
 class Head(nn.Module, ABC):
     """Embeddings (B, D) of any length -> float32 logits (B, C)."""
 
+    has_margin = False
+    """Whether a margin other than 0 may be asked for."""
+
     @abstractmethod
-    def forward(self, embed_BD: Tensor, label_BM: Tensor | None = None, margin_rad: float = 0.0) -> Tensor:
+    def forward(self, embed_BD: Tensor, label_BM: Tensor | None = None, margin_rad: float | Tensor = 0.0) -> Tensor:
         """Float32 logits (B, C).
 
         Args:
             embed_BD: Embeddings.
             label_BM: (B, M) labels that get the margin: one column, or two for a mixed photograph, which may be equal.
                 None: no margin (inference).
-            margin_rad: Angle added to each label's angle; always 0 for a head that has no margin.
+            margin_rad: Angle added to each label's angle; always 0 for a head that has no margin. A compiled loss gives it as a
+                tensor () so that another angle is no other graph.
         """
 
     def compute_closeness(self) -> NDArray[np.float32] | None:

@@ -16,13 +16,13 @@ class SoftmaxHead(Head):
         nn.init.normal_(self.linear.weight, std=0.01)
         nn.init.zeros_(self.linear.bias)
 
-    def forward(self, embed_BD: Tensor, label_BM: Tensor | None = None, margin_rad: float = 0.0) -> Tensor:
+    def forward(self, embed_BD: Tensor, label_BM: Tensor | None = None, margin_rad: float | Tensor = 0.0) -> Tensor:
         """Float32 logits (B, C); there is no margin to apply.
 
         Raises:
             ValueError: A margin other than 0 was asked for.
         """
-        if margin_rad != 0.0:
+        if not isinstance(margin_rad, Tensor) and margin_rad != 0.0:
             raise ValueError(f"margin_rad is {margin_rad}; allowed with a softmax head: 0")
         with torch.autocast(embed_BD.device.type, enabled=False):
             logits: Tensor = self.linear(embed_BD.float())

@@ -20,6 +20,7 @@ from hectocar.disk.artifacts import EventLog
 from hectocar.errors import DataError
 from hectocar.network.arithmetic import autocast, normalize_batch, to_device
 from hectocar.network.carnet import CarNet
+from hectocar.network.compiled import compile_loss
 from hectocar.network.sizes import check_sizes, list_sizes
 from hectocar.network.weights import save_tensors
 from hectocar.photos.pool import PhotoBatch
@@ -42,7 +43,7 @@ from hectocar.training.optimizer import (
 from hectocar.training.recipe import EpochPlan, epoch_plan, step_learning_rates
 from hectocar.training.sampler import epoch_batches
 from hectocar.training.soup import average_checkpoints
-from hectocar.training.validation import check_finite, validate
+from hectocar.training.validation import check_finite, describe_epoch, validate
 
 STEPS_PER_LOOK = 20
 """Steps between two checks that the loss is finite."""
@@ -80,7 +81,7 @@ def train_fold(
     optimizer = build_optimizer(network, training)
     # Also where float32 stands in for float16: a power of two changes no digit there, and a checkpoint may move to a GPU.
     scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
-    whole_batch_loss = network.build_loss()
+    whole_batch_loss = compile_loss(network) if config.network.compile else network.compute_loss
     state = TrainingState(inputs_digest, pairs=list(data.pairs)[: training.max_similar_pairs])
     if last.exists():
         state = load_checkpoint(last, inputs_digest, network, average.network if average else None, optimizer, scaler)
@@ -223,15 +224,16 @@ def prepare_batch(
     """Augments, mixes and normalises a batch on the device.
 
     Returns:
-        Normalised images (B, 3, H, W), labels (B, M) and their shares (B, M), rows summing to 1.
+        Normalised images (B, 3, H, W), labels (B, 2) and their shares (B, 2), rows summing to 1.
     """
     images, mix = augment_and_mix(config, plan, batch, data.shift, device)
-    label_B1 = torch.from_numpy(data.labels[batch.index_B % len(data.labels)]).to(device)[:, None]
-    if mix is None:
-        return normalize_batch(images, network.pixels), label_B1, torch.ones_like(label_B1, dtype=torch.float32)
-    share_B1 = torch.from_numpy(mix.share_B).float().to(device)[:, None]
-    label_BM = torch.cat([label_B1, label_B1[torch.from_numpy(mix.partner_B).to(device)]], dim=1)
-    return normalize_batch(images, network.pixels), label_BM, torch.cat([share_B1, 1.0 - share_B1], dim=1)
+    label_B = data.labels[batch.index_B % len(data.labels)]
+    # Two labels also where nothing is mixed, the second with no share: one shape, and so one graph, for all phases.
+    partner_B, share_B = (np.arange(len(label_B)), np.ones(len(label_B))) if mix is None else (mix.partner_B, mix.share_B)
+    label_B2 = torch.from_numpy(np.stack([label_B, label_B[partner_B]], axis=1)).to(device)
+    own_B = share_B.astype(np.float32)
+    share_B2 = torch.from_numpy(np.stack([own_B, 1.0 - own_B], axis=1)).to(device)
+    return normalize_batch(images, network.pixels), label_B2, share_B2
 
 
 def augment_and_mix(
@@ -243,18 +245,3 @@ def augment_and_mix(
     images = augment_batch(to_device(batch.images_BHWC, device), params, shift)
     mix = draw_mix_params(plan.mix, seed, plan.epoch, rows, plan.size_px)
     return (images if mix is None else mix_batch(images, mix)), mix
-
-
-def describe_epoch(
-    epoch: int, num_epochs: int, plan: EpochPlan, train_loss: float, results: dict[str, dict[str, Any]], seconds: float
-) -> str:
-    """One line for a person: ``epoch 3/12 160 px  train 2.31  raw 1.92 55.1% 80.2%  ema ...  4.2 min``."""
-    parts = [
-        f"{name} {r['log_loss']:.4f}"
-        + (f" (shifted {r['shifted_log_loss']:.4f})" if "shifted_log_loss" in r else "")
-        + f" {r['top1']:.1%} {r['top5']:.1%}"
-        for name, r in results.items()
-    ]
-    return (
-        f"epoch {epoch + 1}/{num_epochs} {plan.size_px} px  train {train_loss:.4f}  {'  '.join(parts)}  {seconds / 60:.1f} min"
-    )
