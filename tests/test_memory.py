@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from hectocar.config.schema import SizePhase
+from hectocar.disk.artifacts import EventLog
 from hectocar.network.carnet import CarNet
 from hectocar.training import memory
-from hectocar.training.memory import choose_chunks, count_activation_bytes, count_fixed_bytes, read_free_bytes
-from tiny import CPU, make_config
+from hectocar.training.memory import choose_chunks, count_activation_bytes, count_fixed_bytes, read_free_bytes, read_peak_bytes
+from tiny import CPU, make_config, make_fold, train, write_photos
 
 CONFIG = make_config(sizes=(SizePhase(epochs=1.0, size_px=64, batch_size=32, learning_rate=1e-3),), ema_decay=0.0)
 
@@ -133,3 +134,14 @@ def test_other_systems_know_nothing_and_end_in_no_error(tmp_path: Path, monkeypa
     """Without /proc, and without the module that Windows lacks: unknown, so that nothing is split."""
     monkeypatch.setattr(memory, "resource", None)
     assert read_free_bytes(CPU, system=tmp_path) == 0
+
+
+def test_an_epochs_event_says_how_fast_and_how_large(tmp_path: Path) -> None:
+    """The start names the device; each epoch its images/s and the most memory so far, which never falls."""
+    train(make_config(epochs=2), make_fold(write_photos(tmp_path)), tmp_path / "fold0")
+    events = list(EventLog(tmp_path / "fold0" / "events.jsonl").read())
+    assert [event["kind"] for event in events if event["kind"] in ("started", "epoch")] == ["started", "epoch", "epoch"]
+    assert {"device", "threads", "instructions"} <= events[0].keys()
+    epochs = [event for event in events if event["kind"] == "epoch"]
+    assert all(event["images_per_second"] > 0.0 for event in epochs)
+    assert 2**20 < epochs[0]["peak_bytes"] <= epochs[1]["peak_bytes"] <= read_peak_bytes(torch.device("cpu"))

@@ -93,7 +93,10 @@ class StopAtEpochEnd(NoProgress):
 def read_outcome(folder: Path, result: dict[str, Any]) -> Outcome:
     tensors, state = load_tensors_with_state(folder / "last.safetensors")
     epochs = [event for event in EventLog(folder / "events.jsonl").read() if event["kind"] == "epoch"]
-    for timed, key in [(state, "seconds"), *((event, key) for event in epochs for key in ("seconds", "time"))]:
+    for timed, key in [
+        (state, "seconds"),
+        *((event, key) for event in epochs for key in ("seconds", "time", "images_per_second", "peak_bytes")),
+    ]:
         timed.pop(key)
     return Outcome(result, tensors, state, (folder / "best.safetensors").read_bytes(), epochs)
 

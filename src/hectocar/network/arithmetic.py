@@ -68,15 +68,14 @@ def _cpu_has(precision: str) -> bool:
 
 def normalize_batch(images_BCHW: Tensor, pixels: PixelStatistics) -> Tensor:
     """uint8 or [0, 1] float images -> normalised float32."""
-    mean = torch.tensor(pixels.mean, device=images_BCHW.device).view(1, 3, 1, 1)
-    std = torch.tensor(pixels.std, device=images_BCHW.device).view(1, 3, 1, 1)
     factor = 1.0 / 255.0 if images_BCHW.dtype == torch.uint8 else 1.0
-    return (images_BCHW.float() * factor - mean) / std
+    return (images_BCHW.float() * factor - pixels.mean_1311) / pixels.std_1311
 
 
 def to_device(images_BHWC: NDArray[np.uint8], device: torch.device) -> Tensor:
     """uint8 (B, H, W, 3) array -> uint8 (B, 3, H, W) tensor in channels_last order, without a copy on a CPU."""
     images = torch.from_numpy(images_BHWC)
     if device.type == "cuda":
-        images = images.pin_memory().to(device, non_blocking=True)
+        # Contiguous first: pinning a view would pin the whole array that it is a view of.
+        images = images.contiguous().pin_memory().to(device, non_blocking=True)
     return images.permute(0, 3, 1, 2)

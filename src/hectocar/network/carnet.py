@@ -3,7 +3,6 @@
 Legend: B batch, C channels or classes, H W positions, N tokens, D embedding, M labels per photograph.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,12 +18,17 @@ from hectocar.network.heads import build_head
 from hectocar.network.stage_dims import find_stage_dims
 
 
-@dataclass(frozen=True)
-class PixelStatistics:
-    """Mean and standard deviation that the backbone was pretrained with, for pixels in [0, 1]."""
+class PixelStatistics(nn.Module):
+    """Mean and standard deviation that the backbone was pretrained with, for pixels in [0, 1]; on the network's device."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean_1311: Tensor
+    std_1311: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
+        for name, numbers in (("mean_1311", mean), ("std_1311", std)):
+            self.register_buffer(name, torch.tensor(numbers).view(1, 3, 1, 1), persistent=False)
 
 
 class CarNet(nn.Module):

@@ -17,7 +17,6 @@ from torch import Tensor
 from hectocar.config.schema import Config
 from hectocar.dataset.provenance import join_parts
 from hectocar.disk.artifacts import EventLog
-from hectocar.errors import DataError
 from hectocar.network.arithmetic import autocast, normalize_batch, to_device
 from hectocar.network.carnet import CarNet
 from hectocar.network.compiled import compile_loss
@@ -31,7 +30,14 @@ from hectocar.training.checkpoint import TrainingState, load_checkpoint, read_ep
 from hectocar.training.ema import WeightAverage
 from hectocar.training.label_noise import drop_label_noise
 from hectocar.training.loader import FoldData, iter_training_batches
-from hectocar.training.memory import choose_chunks, chunk_key, describe_chunks, read_free_bytes
+from hectocar.training.memory import (
+    choose_chunks,
+    chunk_key,
+    describe_chunks,
+    describe_device,
+    read_free_bytes,
+    read_peak_bytes,
+)
 from hectocar.training.mining import mine_similar
 from hectocar.training.optimizer import (
     accumulate_gradients,
@@ -43,7 +49,7 @@ from hectocar.training.optimizer import (
 from hectocar.training.recipe import EpochPlan, epoch_plan, step_learning_rates
 from hectocar.training.sampler import epoch_batches
 from hectocar.training.soup import average_checkpoints
-from hectocar.training.validation import check_finite, describe_epoch, validate
+from hectocar.training.validation import check_finite, check_split, describe_epoch, validate
 
 STEPS_PER_LOOK = 20
 """Steps between two checks that the loss is finite."""
@@ -87,11 +93,12 @@ def train_fold(
         state = load_checkpoint(last, inputs_digest, network, average.network if average else None, optimizer, scaler)
         if average:
             average.num_updates = state.num_ema_updates
-        log.write("resumed", epoch=state.epoch, step=state.step)
+        log.write("resumed", epoch=state.epoch, step=state.step, **describe_device(device))
     else:
         state.num_chunks = choose_chunks(config, network, read_free_bytes(device) if free_bytes is None else free_bytes)
         state.inputs_digest = join_parts(inputs_digest, state.num_chunks)
         describe_chunks(config, state.num_chunks, progress)
+        log.write("started", **describe_device(device))
     set_margin_balance(network, data, training.margin_balance)
 
     def save(epoch: int, step: int, loss_sum: float, seconds: float) -> None:
@@ -113,7 +120,7 @@ def train_fold(
             label_M=data.labels, pairs=state.pairs, similar_prob=training.similar_prob, balance=training.balance,
         )  # fmt: skip
         num_chunks = state.num_chunks[chunk_key(plan.size_px, plan.batch_size)]
-        first_step, saved_at = state.step, time.monotonic()
+        first_step, saved_at, began = state.step, time.monotonic(), time.monotonic()
         loss_sum = torch.tensor(state.loss_sum, dtype=torch.float64, device=device)
         network.train()
         network.set_drop_path(plan.drop_path_share)
@@ -150,6 +157,7 @@ def train_fold(
             if save_now:
                 save(epoch, step + 1, float(loss_sum), time.monotonic() - started)
                 saved_at = time.monotonic()
+        speed = sum(map(len, batches[first_step:])) / (time.monotonic() - began)
         results: dict[str, dict[str, Any]] = {}
         networks = {"raw": network} | ({"ema": average.network} if average else {})
         held_out = None
@@ -169,7 +177,10 @@ def train_fold(
         train_loss = float(loss_sum) / len(batches)
         # Before the checkpoint, and once: an epoch that is done again after a cut between the two has its event already.
         if epoch + 1 not in (event.epoch for event in read_epochs(log)):
-            log.write("epoch", epoch=epoch + 1, size_px=plan.size_px, train_loss=train_loss, seconds=seconds, **results)
+            figures = {"images_per_second": speed, "peak_bytes": read_peak_bytes(device)}
+            log.write(
+                "epoch", epoch=epoch + 1, size_px=plan.size_px, train_loss=train_loss, seconds=seconds, **figures, **results
+            )
         save(epoch + 1, 0, 0.0, seconds)
         progress.note(describe_epoch(epoch, training.epochs, plan, train_loss, results, seconds))
     if not state.averaged and (training.soup_epochs > 1 or training.pretrained_mix):
@@ -178,15 +189,6 @@ def train_fold(
         save(training.epochs, 0, 0.0, time.monotonic() - started)
     shutil.rmtree(folder / "soup", ignore_errors=True)
     return state.best
-
-
-def check_split(data: FoldData) -> None:
-    """Raises DataError unless there are two photographs to train on, for the statistics of BatchNorm, and one to judge."""
-    if len(data.train_rows) < 2 or len(data.valid_rows) < 1:
-        raise DataError(
-            f"the fold has {len(data.train_rows)} photographs to train on and {len(data.valid_rows)} held out; "
-            "allowed: 2 or more, and 1 or more: add photographs, or change data.num_folds"
-        )
 
 
 def compute_loss(

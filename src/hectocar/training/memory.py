@@ -4,6 +4,7 @@ The activations that autograd keeps are counted, not guessed: they grow with the
 """
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,3 +187,24 @@ def describe_chunks(config: Config, num_chunks: dict[str, int], progress: Progre
                 f"{phase.size_px} px: a batch of {phase.batch_size} does not fit into memory; it is split into {chunks} parts "
                 "whose gradients are accumulated (the same effective batch; BatchNorm sees the parts)"
             )
+
+
+def describe_device(device: torch.device) -> dict[str, str]:
+    """What speed and the last bits of a training depend on, beside the versions of packages."""
+    if device.type == "cuda":
+        cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        versions = {"cuda": str(torch.version.cuda), "cudnn": str(cudnn)}
+        return {"device": torch.cuda.get_device_name(device), **versions}
+    return {
+        "device": device.type,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def read_peak_bytes(device: torch.device) -> int:
+    """The most memory that was in use so far: tensors on a GPU, else the whole process; 0 where it cannot be known."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return 0 if resource is None else unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hectocar.config.schema import Config
-from hectocar.errors import ConfigError
+from hectocar.errors import ConfigError, DataError
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import infer_photos
 from hectocar.progress import Progress, count_with
@@ -49,6 +49,15 @@ def validate(config: Config, size_px: int, data: FoldData, networks: dict[str, C
             for k in (1,) if prefix else (1, 5):
                 results[name][f"{prefix}top{k}"] = top_k_accuracy(output.logits, label_N, min(k, data.num_classes))
     return Validation(results, logits_NG)
+
+
+def check_split(data: FoldData) -> None:
+    """Raises DataError unless there are two photographs to train on, for the statistics of BatchNorm, and one to judge."""
+    if len(data.train_rows) < 2 or len(data.valid_rows) < 1:
+        raise DataError(
+            f"the fold has {len(data.train_rows)} photographs to train on and {len(data.valid_rows)} held out; "
+            "allowed: 2 or more, and 1 or more: add photographs, or change data.num_folds"
+        )
 
 
 def check_finite(total: float, epoch: int | None = None, step: int | None = None) -> None:
