@@ -34,9 +34,9 @@ from hectocar.disk.artifacts import hash_file
 from hectocar.network.carnet import CarNet
 from hectocar.network.weights import save_tensors
 from hectocar.training.loader import iter_training_batches
-from hectocar.training.loop import compute_loss, prepare_batch
 from hectocar.training.recipe import epoch_plan
 from hectocar.training.sampler import epoch_batches
+from hectocar.training.step import compute_loss, prepare_batch
 from tiny import make_config, make_fold, write_photos
 
 SOURCE = Path(hectocar.__file__).parent
@@ -123,7 +123,7 @@ def test_a_training_photograph_meets_few_files(tmp_path: Path) -> None:
         compute_loss(network.compute_loss, plan, torch.device("cpu"), "float32", *tensors)
 
     lines = count(work)
-    assert {"training/loop.py", "training/augment.py", "photos/decode.py", "network/carnet.py"} <= set(lines)
+    assert {"training/step.py", "training/augment.py", "photos/decode.py", "network/carnet.py"} <= set(lines)
     assert len(lines) <= 14, sorted(lines)
     assert sum(lines.values()) <= 2220, lines
 

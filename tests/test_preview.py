@@ -18,8 +18,8 @@ from hectocar.photos.shift import PhotoShift
 from hectocar.showroom import render_photo
 from hectocar.showroom.catalogue import class_names
 from hectocar.training.loader import FoldData, iter_training_batches
-from hectocar.training.loop import prepare_batch
 from hectocar.training.recipe import epoch_plan
+from hectocar.training.step import prepare_batch
 
 
 @pytest.fixture

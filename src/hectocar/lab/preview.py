@@ -19,8 +19,8 @@ from hectocar.photos.batches import view_photo
 from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.photos.shift import PhotoShift
 from hectocar.training.loader import iter_training_batches
-from hectocar.training.loop import augment_and_mix
 from hectocar.training.recipe import epoch_plan
+from hectocar.training.step import augment_and_mix
 
 _TEXT_PX = 16
 _LEADS = ("g", "kk", "n", "d", "tt", "r", "m", "b", "pp", "s", "ss", "", "j", "jj", "ch", "k", "t", "p", "h")

@@ -5,28 +5,23 @@ Legend: B batch, M labels per photograph (two where photographs are mixed).
 
 import shutil
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from hectocar.config.schema import Config
 from hectocar.dataset.provenance import join_parts
 from hectocar.disk.artifacts import EventLog
-from hectocar.network.arithmetic import autocast, normalize_batch, to_device
 from hectocar.network.carnet import CarNet
 from hectocar.network.compiled import compile_loss
 from hectocar.network.sizes import check_sizes, list_sizes
 from hectocar.network.weights import save_tensors
-from hectocar.photos.pool import PhotoBatch
-from hectocar.photos.shift import PhotoShift
 from hectocar.progress import Progress
-from hectocar.training.augment import MixParams, augment_batch, draw_augment_params, draw_mix_params, mix_batch
 from hectocar.training.checkpoint import TrainingState, load_checkpoint, read_epochs, save_checkpoint
+from hectocar.training.cpu import prepare_training
 from hectocar.training.ema import WeightAverage
 from hectocar.training.label_noise import drop_label_noise
 from hectocar.training.loader import FoldData, iter_training_batches
@@ -39,16 +34,11 @@ from hectocar.training.memory import (
     read_peak_bytes,
 )
 from hectocar.training.mining import mine_similar
-from hectocar.training.optimizer import (
-    accumulate_gradients,
-    build_optimizer,
-    clip_gradients,
-    set_learning_rates,
-    step_uphill,
-)
-from hectocar.training.recipe import EpochPlan, epoch_plan, step_learning_rates
+from hectocar.training.optimizer import build_optimizer, set_learning_rates
+from hectocar.training.recipe import epoch_plan, step_learning_rates
 from hectocar.training.sampler import epoch_batches
 from hectocar.training.soup import average_checkpoints
+from hectocar.training.step import compute_loss, prepare_batch, take_step
 from hectocar.training.validation import check_finite, check_split, describe_epoch, validate
 
 STEPS_PER_LOOK = 20
@@ -82,6 +72,7 @@ def train_fold(
     last, log = folder / "last.safetensors", EventLog(folder / "events.jsonl")
     torch.manual_seed(training.seed)
     network = CarNet(config.network, data.num_classes, weights="none" if last.exists() else None).to(device)
+    prepare_training(network, device, training.precision)
     check_sizes(network, list_sizes(config))
     average = WeightAverage(network, training.ema_decay) if training.ema_decay > 0.0 else None
     optimizer = build_optimizer(network, training)
@@ -138,18 +129,9 @@ def train_fold(
             # The last two batches of an epoch are smaller: not worth a compilation of their own.
             whole = whole_batch_loss if len(batch.index_B) == plan.batch_size else network.compute_loss
             forward = partial(compute_loss, whole, plan, device, training.precision)
-            optimizer.zero_grad()
-            loss = accumulate_gradients(forward, tensors, num_chunks, scaler.scale)
-            if training.sam_rho > 0.0:
-                with step_uphill(network, training.sam_rho):
-                    accumulate_gradients(forward, tensors, num_chunks, scaler.scale)
-            scaler.unscale_(optimizer)
-            clip_gradients(network, training.clip_norm)
-            scaler.step(optimizer)
-            scaler.update()
+            loss_sum += take_step(training, network, optimizer, forward, tensors, num_chunks, scaler)
             if average:
                 average.update(network)
-            loss_sum += loss
             progress.advance(len(batch.index_B))
             save_now = time.monotonic() - saved_at >= 60.0 * training.checkpoint_minutes and step + 1 < len(batches)
             if save_now or step % STEPS_PER_LOOK == 0 or step + 1 == len(batches):
@@ -191,14 +173,6 @@ def train_fold(
     return state.best
 
 
-def compute_loss(
-    whole: Callable[..., Tensor], plan: EpochPlan, device: torch.device, precision: str, *tensors: Tensor
-) -> Tensor:
-    """Mean loss of (images, labels, shares) in the arithmetic of ``precision``."""
-    with autocast(device, precision):
-        return whole(*tensors, margin_rad=plan.margin_rad, label_smoothing=plan.label_smoothing)
-
-
 def is_kept(select: str, is_last: bool, result: dict[str, Any], best: dict[str, Any]) -> bool:
     """Whether an epoch's weights take the place of the best: by their validation, or because they are the last so far.
 
@@ -218,32 +192,3 @@ def set_margin_balance(network: CarNet, data: FoldData, power: float) -> None:
     if power > 0.0:
         count_C = np.maximum(np.bincount(data.labels[data.train_rows], minlength=data.num_classes), 1)
         network.head.scale_margins(np.minimum((count_C.mean() / count_C) ** power, 2.0).astype(np.float32))
-
-
-def prepare_batch(
-    config: Config, plan: EpochPlan, batch: PhotoBatch, data: FoldData, network: CarNet, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Augments, mixes and normalises a batch on the device.
-
-    Returns:
-        Normalised images (B, 3, H, W), labels (B, 2) and their shares (B, 2), rows summing to 1.
-    """
-    images, mix = augment_and_mix(config, plan, batch, data.shift, device)
-    label_B = data.labels[batch.index_B % len(data.labels)]
-    # Two labels also where nothing is mixed, the second with no share: one shape, and so one graph, for all phases.
-    partner_B, share_B = (np.arange(len(label_B)), np.ones(len(label_B))) if mix is None else (mix.partner_B, mix.share_B)
-    label_B2 = torch.from_numpy(np.stack([label_B, label_B[partner_B]], axis=1)).to(device)
-    own_B = share_B.astype(np.float32)
-    share_B2 = torch.from_numpy(np.stack([own_B, 1.0 - own_B], axis=1)).to(device)
-    return normalize_batch(images, network.pixels), label_B2, share_B2
-
-
-def augment_and_mix(
-    config: Config, plan: EpochPlan, batch: PhotoBatch, shift: PhotoShift | None, device: torch.device
-) -> tuple[Tensor, MixParams | None]:
-    """The pixels of a training batch as they are before normalisation: (B, 3, H, W) in [0, 1]; and who is mixed with whom."""
-    seed, rows = config.training.seed, batch.index_B
-    params = draw_augment_params(config.augment, seed, plan.epoch, rows, plan.size_px)
-    images = augment_batch(to_device(batch.images_BHWC, device), params, shift)
-    mix = draw_mix_params(plan.mix, seed, plan.epoch, rows, plan.size_px)
-    return (images if mix is None else mix_batch(images, mix)), mix

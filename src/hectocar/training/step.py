@@ -1,0 +1,85 @@
+"""One training step: a decoded batch becomes tensors, a loss, gradients, and a change of the weights."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hectocar.config.schema import Config
+from hectocar.config.training import TrainingConfig
+from hectocar.network.arithmetic import autocast, normalize_batch, to_device
+from hectocar.network.carnet import CarNet
+from hectocar.photos.pool import PhotoBatch
+from hectocar.photos.shift import PhotoShift
+from hectocar.training.augment import MixParams, augment_batch, draw_augment_params, draw_mix_params, mix_batch
+from hectocar.training.loader import FoldData
+from hectocar.training.optimizer import accumulate_gradients, clip_gradients, step_uphill
+from hectocar.training.recipe import EpochPlan
+
+
+def prepare_batch(
+    config: Config, plan: EpochPlan, batch: PhotoBatch, data: FoldData, network: CarNet, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Augments, mixes and normalises a batch on the device.
+
+    Returns:
+        Normalised images (B, 3, H, W), labels (B, 2) and their shares (B, 2), rows summing to 1.
+    """
+    images, mix = augment_and_mix(config, plan, batch, data.shift, device)
+    label_B = data.labels[batch.index_B % len(data.labels)]
+    # Two labels also where nothing is mixed, the second with no share: one shape, and so one graph, for all phases.
+    partner_B, share_B = (np.arange(len(label_B)), np.ones(len(label_B))) if mix is None else (mix.partner_B, mix.share_B)
+    label_B2 = torch.from_numpy(np.stack([label_B, label_B[partner_B]], axis=1)).to(device)
+    own_B = share_B.astype(np.float32)
+    share_B2 = torch.from_numpy(np.stack([own_B, 1.0 - own_B], axis=1)).to(device)
+    return normalize_batch(images, network.pixels), label_B2, share_B2
+
+
+def augment_and_mix(
+    config: Config, plan: EpochPlan, batch: PhotoBatch, shift: PhotoShift | None, device: torch.device
+) -> tuple[Tensor, MixParams | None]:
+    """The pixels of a training batch as they are before normalisation: (B, 3, H, W) in [0, 1]; and who is mixed with whom."""
+    seed, rows = config.training.seed, batch.index_B
+    params = draw_augment_params(config.augment, seed, plan.epoch, rows, plan.size_px)
+    images = augment_batch(to_device(batch.images_BHWC, device), params, shift)
+    mix = draw_mix_params(plan.mix, seed, plan.epoch, rows, plan.size_px)
+    return (images if mix is None else mix_batch(images, mix)), mix
+
+
+def compute_loss(
+    whole: Callable[..., Tensor], plan: EpochPlan, device: torch.device, precision: str, *tensors: Tensor
+) -> Tensor:
+    """Mean loss of (images, labels, shares) in the arithmetic of ``precision``."""
+    with autocast(device, precision):
+        return whole(*tensors, margin_rad=plan.margin_rad, label_smoothing=plan.label_smoothing)
+
+
+def take_step(
+    training: TrainingConfig, network: CarNet, optimizer: torch.optim.Optimizer, forward: Callable[..., Tensor],
+    tensors: tuple[Tensor, ...], num_chunks: int, scaler: torch.amp.GradScaler,
+) -> Tensor:  # fmt: skip
+    """Gradients of a batch, whole or in chunks, clipped, and the optimizer's step.
+
+    Args:
+        training: How: clipping and sharpness-awareness.
+        network: In training mode.
+        optimizer: Of its parameters, with the learning rates of this step.
+        forward: Mean loss of the tensors.
+        tensors: See ``prepare_batch``.
+        num_chunks: Into how many parts the batch is split.
+        scaler: Of float16; disabled it does nothing.
+
+    Returns:
+        The mean loss before the step: a scalar on the device, float64.
+    """
+    optimizer.zero_grad()
+    loss = accumulate_gradients(forward, tensors, num_chunks, scaler.scale)
+    if training.sam_rho > 0.0:
+        with step_uphill(network, training.sam_rho):
+            accumulate_gradients(forward, tensors, num_chunks, scaler.scale)
+    scaler.unscale_(optimizer)
+    clip_gradients(network, training.clip_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    return loss
