@@ -8,7 +8,8 @@ import pytest
 import timm
 import torch
 
-from hectocar.training.cpu import prepare_training, use_plain_attention
+from hectocar.network.folding import use_plain_attention
+from hectocar.training.cpu import prepare_training
 
 FAULTS = """
 import resource, sys

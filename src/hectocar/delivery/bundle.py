@@ -27,6 +27,7 @@ from hectocar.disk.outputs import MARK, Mark
 from hectocar.disk.writing import check_room, make_folder
 from hectocar.errors import ArtifactError
 from hectocar.network.carnet import CarNet
+from hectocar.network.folding import prepare_inference
 from hectocar.network.weights import check_finite_tensors, load_state_exactly, load_tensors_with_state, save_tensors
 from hectocar.photos.views import VIEWS
 
@@ -250,7 +251,7 @@ def _check_file(folder: Path, name: str, sha256: str) -> None:
 
 
 def load_network(spec: BundleSpec, member: Member, device: torch.device) -> CarNet:
-    """Builds a member's network, in evaluation mode.
+    """Builds a member's network, ready to be asked.
 
     Raises:
         ArtifactError: Weights and description do not fit.
@@ -258,4 +259,4 @@ def load_network(spec: BundleSpec, member: Member, device: torch.device) -> CarN
     path = spec.folder / member.file
     network = CarNet(spec.models[member.model].network, spec.classes.num_trained, weights="none")
     load_tensors_with_state(path, FoldResult, lambda tensors, _: load_state_exactly(network, tensors, path))
-    return network.to(device).eval().requires_grad_(False)
+    return prepare_inference(network.to(device), spec.models[member.model].precision)

@@ -40,8 +40,12 @@ def choose_device(name: str = "auto") -> torch.device:
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
     """The arithmetic of ``training.precision`` on a device; float32 leaves everything as it is."""
-    dtype = AUTOCAST_DTYPES.get(precision)
-    return torch.autocast(device.type, dtype, enabled=dtype is not None and has_fast_precision(device, precision))
+    return torch.autocast(device.type, AUTOCAST_DTYPES.get(precision), enabled=is_half(device, precision))
+
+
+def is_half(device: torch.device, precision: str) -> bool:
+    """Whether ``autocast`` computes in 16 bits there."""
+    return precision in AUTOCAST_DTYPES and has_fast_precision(device, precision)
 
 
 @cache
