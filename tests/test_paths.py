@@ -124,8 +124,8 @@ def test_a_training_photograph_meets_few_files(tmp_path: Path) -> None:
 
     lines = count(work)
     assert {"training/step.py", "training/augment.py", "photos/decode.py", "network/carnet.py"} <= set(lines)
-    assert len(lines) <= 14, sorted(lines)
-    assert sum(lines.values()) <= 2220, lines
+    assert len(lines) <= 15, sorted(lines)
+    assert sum(lines.values()) <= 2170, lines
 
 
 def test_serving_loads_nothing_of_fitting_or_data_sets(bundle: Path) -> None:
