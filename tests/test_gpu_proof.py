@@ -1,4 +1,4 @@
-"""Laws of the proof on a GPU, dry-run in small on a processor: each stage gives a figure, each bar a verdict, whatever fails."""
+"""Laws of the proof on a GPU, dry-run on a processor: each stage gives a figure, each bar a verdict, whatever fails."""
 
 import json
 from collections.abc import Iterator
