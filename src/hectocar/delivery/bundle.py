@@ -89,10 +89,6 @@ class Bank:
     num_unseen: int
     """The first so many photographs are those that the network was not trained on."""
 
-    @property
-    def unseen(self) -> NDArray[np.float16]:
-        return self.embeddings[: self.num_unseen]
-
 
 def write_bundle(
     runs: Sequence[BundleSpec],
