@@ -19,7 +19,7 @@ from hectocar.calibration.link import NUM_CROWD, normalize_logits
 from hectocar.calibration.neighbours import UnitBank, find_neighbours, to_unit
 from hectocar.dataset.decisions import check_same_photos, read_audit, suspected_photos
 from hectocar.dataset.manifest import check_unchanged
-from hectocar.dataset.run_inputs import Run, read_run
+from hectocar.dataset.run_inputs import Run
 from hectocar.delivery.bundle import Bank, load_network, write_bundle
 from hectocar.delivery.bundle_place import claim_bundle
 from hectocar.delivery.members import BundleSpec
@@ -82,7 +82,7 @@ class FinishResult(Result):
 
 
 def finish_runs(
-    run_folders: Sequence[Path],
+    runs: Sequence[Run],
     bundle_folder: Path,
     *,
     data_folder: Path | None = None,
@@ -94,7 +94,7 @@ def finish_runs(
     """Fits the finish of one run or several on out-of-fold predictions and writes the bundle with its report.
 
     Args:
-        run_folders: Runs of the same photographs and classes, each with one finished fold or more.
+        runs: Of the same photographs and classes, each with one finished fold or more.
         bundle_folder: Missing or empty, or this very bundle, as a kill after the last step leaves it.
         data_folder: Where the photographs lie now; None means where the first run found them.
         audit_folder: Whose suspects the expected loss is given without, too; None means the audit that the first run obeys.
@@ -106,8 +106,7 @@ def finish_runs(
         ArtifactError: Runs that do not belong together, or a bundle folder that exists.
         ConfigError: An unknown view.
     """
-    specs = join_runs(run_folders)
-    runs = [read_run(folder) for folder in run_folders]
+    specs = join_runs(runs)
     suspects = find_suspects(runs[0], audit_folder, progress)
     with claim_bundle(bundle_folder, specs, ["finish", *views, "without", *sorted(suspects)]) as made_of:
         root = data_folder or runs[0].manifest.root
@@ -120,21 +119,21 @@ def _finish(
     specs: Sequence[BundleSpec], runs: Sequence[Run], bundle_folder: Path, made_of: str, root: Path,
     suspects: frozenset[str], views: Sequence[str], device: torch.device, progress: Progress,
 ) -> FinishResult:  # fmt: skip
-    run_folders = [run.folder for run in runs]
-    brightness = measure_brightness(run_folders[0], root)
+    brightness = measure_brightness(runs[0].manifest, root)
     chosen = _usable_views(specs, find_views(["plain", *(name for name in views if name != "plain")]), progress)
     conditions = [CLEAN, SHIFTED] if _same_shift(runs) else [CLEAN]
     if conditions == [CLEAN]:
         progress.note("no shifted validation: the runs have no shift, or not the same one; train with --audit to have it")
-    tables = {
-        condition: [predict_views(folder, root, chosen, condition, brightness, device, progress) for folder in run_folders]
-        for condition in (*conditions, UNUSABLE_CONDITION)
-    }
+
+    def ask(views: Sequence[View], condition: str) -> list[ViewTable]:
+        pairs = zip(runs, specs, strict=True)
+        return [predict_views(run, spec, root, views, condition, brightness, device, progress) for run, spec in pairs]
+
+    tables = {condition: ask(chosen, condition) for condition in (*conditions, UNUSABLE_CONDITION)}
     gathered = _gather(runs[0], tables, conditions, suspects)
     places = gathered.choose_views(chosen, len(specs), np.array(specs[0].prior))
     first = chosen[places.order[0]]
-    trained = [predict_views(folder, root, [first], TRAINED, brightness, device, progress) for folder in run_folders]
-    banks = gathered.build_banks(trained, first.name)
+    banks = gathered.build_banks(ask([first], TRAINED), first.name)
     evidence, unusable = gathered.build(banks, first.name)
     report = fit_finish(
         evidence,
