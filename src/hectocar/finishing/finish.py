@@ -16,10 +16,10 @@ from hectocar.calibration.choose_views import ViewChoice, choose_views
 from hectocar.calibration.evidence import Evidence
 from hectocar.calibration.fit_chain import FinishReport, fit_finish
 from hectocar.calibration.link import NUM_CROWD, normalize_logits
-from hectocar.calibration.neighbours import find_neighbours, to_unit
+from hectocar.calibration.neighbours import UnitBank, find_neighbours, to_unit
 from hectocar.dataset.decisions import check_same_photos, read_audit, suspected_photos
 from hectocar.dataset.manifest import check_unchanged
-from hectocar.dataset.run_inputs import Run, read_run
+from hectocar.dataset.run_inputs import Run
 from hectocar.delivery.bundle import Bank, load_network, write_bundle
 from hectocar.delivery.bundle_place import claim_bundle
 from hectocar.delivery.members import BundleSpec
@@ -43,10 +43,21 @@ from hectocar.results import Result, Table
 from hectocar.scoring.equivalents import equivalent_effect
 
 NUM_NEIGHBOURS = 100
-Banks = dict[tuple[int, int], tuple[Bank, NDArray[np.int64]]]
-"""By (run, fold): what neighbours are looked for among, and the group of each photograph."""
 NUM_OUTER_FOLDS = 5
 """Where a single fold is finished, its photographs are dealt into so many parts."""
+
+
+@dataclass(frozen=True)
+class _Bank:
+    """What neighbours are looked for among."""
+
+    bank: Bank
+    unit: UnitBank
+    group_B: NDArray[np.int64]
+
+
+_Banks = dict[tuple[int, int], _Bank]
+"""By (run, fold)."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -71,7 +82,7 @@ class FinishResult(Result):
 
 
 def finish_runs(
-    run_folders: Sequence[Path],
+    runs: Sequence[Run],
     bundle_folder: Path,
     *,
     data_folder: Path | None = None,
@@ -83,7 +94,7 @@ def finish_runs(
     """Fits the finish of one run or several on out-of-fold predictions and writes the bundle with its report.
 
     Args:
-        run_folders: Runs of the same photographs and classes, each with one finished fold or more.
+        runs: Of the same photographs and classes, each with one finished fold or more.
         bundle_folder: Missing or empty, or this very bundle, as a kill after the last step leaves it.
         data_folder: Where the photographs lie now; None means where the first run found them.
         audit_folder: Whose suspects the expected loss is given without, too; None means the audit that the first run obeys.
@@ -95,8 +106,7 @@ def finish_runs(
         ArtifactError: Runs that do not belong together, or a bundle folder that exists.
         ConfigError: An unknown view.
     """
-    specs = join_runs(run_folders)
-    runs = [read_run(folder) for folder in run_folders]
+    specs = join_runs(runs)
     suspects = find_suspects(runs[0], audit_folder, progress)
     with claim_bundle(bundle_folder, specs, ["finish", *views, "without", *sorted(suspects)]) as made_of:
         root = data_folder or runs[0].manifest.root
@@ -109,21 +119,21 @@ def _finish(
     specs: Sequence[BundleSpec], runs: Sequence[Run], bundle_folder: Path, made_of: str, root: Path,
     suspects: frozenset[str], views: Sequence[str], device: torch.device, progress: Progress,
 ) -> FinishResult:  # fmt: skip
-    run_folders = [run.folder for run in runs]
-    brightness = measure_brightness(run_folders[0], root)
+    brightness = measure_brightness(runs[0].manifest, root)
     chosen = _usable_views(specs, find_views(["plain", *(name for name in views if name != "plain")]), progress)
     conditions = [CLEAN, SHIFTED] if _same_shift(runs) else [CLEAN]
     if conditions == [CLEAN]:
         progress.note("no shifted validation: the runs have no shift, or not the same one; train with --audit to have it")
-    tables = {
-        condition: [predict_views(folder, root, chosen, condition, brightness, device, progress) for folder in run_folders]
-        for condition in (*conditions, UNUSABLE_CONDITION)
-    }
+
+    def ask(views: Sequence[View], condition: str) -> list[ViewTable]:
+        pairs = zip(runs, specs, strict=True)
+        return [predict_views(run, spec, root, views, condition, brightness, device, progress) for run, spec in pairs]
+
+    tables = {condition: ask(chosen, condition) for condition in (*conditions, UNUSABLE_CONDITION)}
     gathered = _gather(runs[0], tables, conditions, suspects)
     places = gathered.choose_views(chosen, len(specs), np.array(specs[0].prior))
     first = chosen[places.order[0]]
-    trained = [predict_views(folder, root, [first], TRAINED, brightness, device, progress) for folder in run_folders]
-    banks = gathered.build_banks(trained, first.name)
+    banks = gathered.build_banks(ask([first], TRAINED), first.name)
     evidence, unusable = gathered.build(banks, first.name)
     report = fit_finish(
         evidence,
@@ -141,7 +151,7 @@ def _finish(
         specs,
         bundle_folder,
         finish=report.finish,
-        banks={key: bank for key, (bank, _) in banks.items()},
+        banks={key: searched.bank for key, searched in banks.items()},
         extra=lambda folder: write_report(folder / "report", report, effects),
         made_of=made_of,
     )
@@ -229,11 +239,11 @@ class _Gathered:
         firsts = [place for place, view in enumerate(views) if view.embeds]
         return choose_views(evidence, unusable, len(views), num_models, firsts, prior_G)
 
-    def build(self, banks: Banks, view: str) -> tuple[Evidence, Evidence]:
+    def build(self, banks: _Banks, view: str) -> tuple[Evidence, Evidence]:
         """Evidence with neighbours among the embeddings of a view: real photographs, and unusable ones."""
         return self._stack(self.conditions, banks, view), self._stack([UNUSABLE_CONDITION], banks, view)
 
-    def build_banks(self, trained: Sequence[ViewTable], view: str) -> Banks:
+    def build_banks(self, trained: Sequence[ViewTable], view: str) -> _Banks:
         """Of each run's fold every photograph: those that its network held out, and those that it was trained on."""
         banks = {}
         for number, (clean, others) in enumerate(zip(self.tables[CLEAN], trained, strict=True)):
@@ -243,10 +253,11 @@ class _Gathered:
                 embeddings = np.concatenate([table.embeddings_of(view)[rows] for table, rows in parts])
                 labels = np.array([self.label_of[image_id] for image_id in ids], dtype=np.int64)
                 groups = np.array([self.group_of[image_id] for image_id in ids], dtype=np.int64)
-                banks[(number, int(fold))] = Bank(to_unit(embeddings), labels, len(parts[0][1])), groups
+                bank = Bank(to_unit(embeddings), labels, len(parts[0][1]))
+                banks[(number, int(fold))] = _Bank(bank, UnitBank.prepare(bank.embeddings), groups)
         return banks
 
-    def _neighbours(self, condition: str, number: int, banks: Banks, view: str) -> tuple[NDArray[Any], ...]:
+    def _neighbours(self, condition: str, number: int, banks: _Banks, view: str) -> tuple[NDArray[Any], ...]:
         """Classes and cosines of the nearest photographs in the space of the query's own fold, and cosines of the nearest
         that its network has not seen; the query's group is left out."""
         table, rows = self.tables[condition][number], self.rows[condition][number]
@@ -255,19 +266,19 @@ class _Gathered:
         unseen = np.full((len(rows), NUM_CROWD), -np.inf, dtype=np.float32)
         fold_N = table.fold[rows]
         for fold in np.unique(fold_N):
-            bank, groups = banks[(number, int(fold))]
+            searched = banks[(number, int(fold))]
+            num_unseen, group_B = searched.bank.num_unseen, searched.group_B
             here = np.flatnonzero(fold_N == fold)
             own = np.array([self.group_of[table.image_id[row]] for row in rows[here]], dtype=np.int64)
             queries = to_unit(table.embeddings_of(view)[rows[here]])
-            found = find_neighbours(queries, bank.embeddings, NUM_NEIGHBOURS, query_group_Q=own, bank_group_B=groups)
-            labels[here], cosines[here] = found.take_labels(bank.labels), found.cosine_Qk
-            unseen_groups = groups[: bank.num_unseen]
+            found = find_neighbours(queries, searched.unit, NUM_NEIGHBOURS, query_group_Q=own, bank_group_B=group_B)
+            labels[here], cosines[here] = found.take_labels(searched.bank.labels), found.cosine_Qk
             unseen[here] = find_neighbours(
-                queries, bank.unseen, NUM_CROWD, query_group_Q=own, bank_group_B=unseen_groups
+                queries, searched.unit.first(num_unseen), NUM_CROWD, query_group_Q=own, bank_group_B=group_B[:num_unseen]
             ).cosine_Qk
         return labels, cosines, unseen
 
-    def _stack(self, conditions: Sequence[str], banks: Banks | None = None, view: str = "") -> Evidence:
+    def _stack(self, conditions: Sequence[str], banks: _Banks | None = None, view: str = "") -> Evidence:
         """Rows of the conditions one below the other; without banks, without neighbours."""
         num_models = len(self.tables[CLEAN])
         ids = [image_id for condition in conditions for image_id in self.ids(condition)]

@@ -5,9 +5,7 @@ set (``shifted``), and some made ``unusable``; and, for the bank of neighbours o
 Shapes: N photographs, V views, G trained classes, D dimensions, K looks.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,19 +14,19 @@ import torch
 from numpy.typing import NDArray
 
 from hectocar.codec import encode
-from hectocar.dataset.run_inputs import read_run
+from hectocar.dataset.manifest import Manifest
+from hectocar.dataset.run_inputs import Run, read_run
 from hectocar.delivery.bundle import load_network
 from hectocar.delivery.members import BundleSpec, Member
 from hectocar.delivery.runs import read_run_model
 from hectocar.disk.artifacts import compute_digest
 from hectocar.disk.locks import hold_lock
-from hectocar.errors import ArtifactError, DataError
+from hectocar.errors import ArtifactError
 from hectocar.finishing.out_of_fold_store import Predictions, Shelf
 from hectocar.network.carnet import CarNet
 from hectocar.network.inference import infer_views
 from hectocar.photos.batches import Change, iter_render_batches, shift_change
 from hectocar.photos.decode import decode_photo, read_photo_bytes
-from hectocar.photos.pool import count_workers
 from hectocar.photos.shift import PhotoShift
 from hectocar.photos.unusable import UNUSABLE, make_unusable
 from hectocar.photos.views import LOOK_NAMES, VIEWS, Render, View, measure_look, own_views, plan_renders
@@ -87,13 +85,12 @@ def predict_out_of_fold(run_folder: Path, data_folder: Path, device: torch.devic
         progress: Receives a bar.
 
     Raises:
-        ArtifactError: Not a run, damaged, no fold is finished, or a photograph is not the one that it was made from.
+        ArtifactError: Not a run, damaged, no fold is finished, or a photograph cannot be read any more.
     """
-    spec = read_run_model(run_folder)
     run = read_run(run_folder)
-    manifest = run.manifest
+    spec, manifest = read_run_model(run), run.manifest
     views = own_views(spec.models[0].inference.mirror)
-    table = predict_views(run_folder, data_folder, views, CLEAN, 0.0, device, progress)
+    table = predict_views(run, spec, data_folder, views, CLEAN, 0.0, device, progress)
     label_of = dict(zip(manifest.image_id, manifest.labels(run.classes).tolist(), strict=True))
     label_N = np.array([label_of[image_id] for image_id in table.image_id], dtype=np.int64)
     angle_N = np.full(len(label_N), np.nan, dtype=np.float32)
@@ -105,21 +102,21 @@ def predict_out_of_fold(run_folder: Path, data_folder: Path, device: torch.devic
     return OutOfFold(table.image_id, table.fold, table.logits.mean(axis=0), embeddings, angle_N)
 
 
-def measure_brightness(run_folder: Path, data_folder: Path) -> float:
+def measure_brightness(manifest: Manifest, data_folder: Path) -> float:
     """Mean luma (0 to 255) of a sample of the photographs that a run trains on."""
-    manifest = read_run(run_folder).manifest
     files = [data_folder / manifest.path[row] for row in _spread(manifest.used(), NUM_BRIGHTNESS)]
     return float(np.mean([measure_look(decode_photo(read_photo_bytes(file), min_side_px=256))[0] for file in files]))
 
 
 def predict_views(
-    run_folder: Path, data_folder: Path, views: Sequence[View], condition: str, brightness: float,
+    run: Run, spec: BundleSpec, data_folder: Path, views: Sequence[View], condition: str, brightness: float,
     device: torch.device, progress: Progress,
 ) -> ViewTable:  # fmt: skip
     """Predicts the photographs of a run's finished folds in several views, under a condition.
 
     Args:
-        run_folder: A run with one finished fold or more.
+        run: The caller has seen that its photographs are those that it was made from.
+        spec: Its finished folds.
         data_folder: Where the photographs lie now.
         views: The first gives the embeddings.
         condition: ``clean``, ``shifted``, ``unusable`` or ``trained``.
@@ -128,10 +125,8 @@ def predict_views(
         progress: Receives a bar per fold.
 
     Raises:
-        ArtifactError: Not a run, damaged, no fold is finished, or a photograph is not the one that it was made from.
+        ArtifactError: Weights are damaged, or a photograph cannot be read any more.
     """
-    spec = read_run_model(run_folder)
-    run = read_run(run_folder)
     manifest, folds, shift = run.manifest, run.folds, run.shift if condition == SHIFTED else None
     tables = []
     for member in spec.members:
@@ -151,7 +146,7 @@ def predict_views(
             shift=shift,
             brightness=brightness,
         )
-        count = count_with(progress, f"out-of-fold predictions ({condition}), {run_folder.name} fold {member.fold}")
+        count = count_with(progress, f"out-of-fold predictions ({condition}), {run.folder.name} fold {member.fold}")
         tables.append(_predict_member(spec, member, job, device, count))
     return _join(tables)
 
@@ -191,7 +186,6 @@ def _predict_member(
     found = shelf.find(job.views, own)
     if found is None:
         with hold_lock(shelf.folder / f"{job.condition}_fold{member.fold}"):
-            _check_bytes(job)
             found = _predict(spec, member, job, renders, places, device, count)
             shelf.put(found, job.views, own)
     fold_N = np.full(len(job.files), member.fold, dtype=np.int64)
@@ -225,26 +219,6 @@ def _predict(
         looks[rows] = batch.look_BK
         count(int(rows[-1]) + 1, num_photos)
     return Predictions(logits, embeddings, looks)
-
-
-def _check_bytes(job: _Job) -> None:
-    """Raises ArtifactError where a photograph is gone or is not the one that the run was made from."""
-
-    def differs(file: Path, sha1: str) -> str:
-        try:
-            return "" if hashlib.sha1(read_photo_bytes(file)).hexdigest() == sha1 else "other bytes than when the run was made"
-        except DataError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(count_workers(0)) as pool:
-        reasons = list(pool.map(differs, job.files, job.sha1))
-    changed = [(image_id, reason) for image_id, reason in zip(job.image_id, reasons, strict=True) if reason]
-    if changed:
-        image_id, reason = changed[0]
-        raise ArtifactError(
-            f"{len(changed)} photographs are missing or not those of the run, first {image_id}: {reason}; restore them, "
-            "or give --data where the photographs lie now"
-        )
 
 
 def _spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:

@@ -83,7 +83,7 @@ def _run_demo(folder: Path, progress: Progress, spec: ShowroomSpec | None, setti
     draw_preview(showroom, config, folder / "preview.png")
     run = create_run(folder / "run", showroom, config, progress)
     train_folds(run, [0], choose_device(), progress)
-    write_bundle(join_runs([folder / "run"]), folder / "bundle")
+    write_bundle(join_runs([run]), folder / "bundle")
     classifier = Classifier.load(folder / "bundle")
     photos = find_photo_list([showroom / "test.csv"])
     answer = predict_photos(classifier, photos, progress)

@@ -106,14 +106,18 @@ def finish(
         ArtifactError: Runs that do not belong together, or another bundle stands in ``out``.
         ConfigError: An unknown view.
     """
-    from hectocar.finishing.finish import finish_runs
-    from hectocar.network.arithmetic import choose_device
+    from hectocar.dataset.run_inputs import read_run
     from hectocar.photos.views import VIEWS, find_views
 
     chosen = tuple(VIEWS) if views is None else tuple(views)
-    find_views(chosen)  # a wrong name is told before the work
+    find_views(chosen)
+    opened = [read_run(folder) for folder in to_paths(runs)]
+
+    from hectocar.finishing.finish import finish_runs  # loads torch: what is no view or no run is refused before
+    from hectocar.network.arithmetic import choose_device
+
     return finish_runs(
-        to_paths(runs),
+        opened,
         Path(out),
         data_folder=to_path(data),
         audit_folder=to_path(audit),
