@@ -115,12 +115,12 @@ def load_photo(scan: PhotoScan, place: int, min_side_px: int | None = None) -> I
     return decode_photo(data, max_megapixels=limit, min_side_px=min_side_px)
 
 
-def make_thumb(image: Image.Image) -> Thumb:
-    """A JPEG of at most 200 px."""
+def make_thumb(image: Image.Image, long_side_px: int = THUMB_LONG_SIDE_PX, quality: int = THUMB_QUALITY) -> Thumb:
+    """A JPEG no longer than ``long_side_px`` on either side."""
     small = image.copy()
-    small.thumbnail((THUMB_LONG_SIDE_PX, THUMB_LONG_SIDE_PX), Image.Resampling.LANCZOS)
+    small.thumbnail((long_side_px, long_side_px), Image.Resampling.LANCZOS)
     target = io.BytesIO()
-    small.save(target, format="JPEG", quality=THUMB_QUALITY, optimize=True)
+    small.save(target, format="JPEG", quality=quality, optimize=True)
     return Thumb(target.getvalue(), *small.size)
 
 
