@@ -13,7 +13,7 @@ from hectocar.disk.outputs import publish_folder
 from hectocar.disk.writing import replace_file
 from hectocar.errors import DataError
 from hectocar.pages.environment import render
-from hectocar.pages.parts import Thumb, make_thumb
+from hectocar.pages.pictures import Thumb, make_thumb
 from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.scoring.photo_losses import PhotoLosses
 from hectocar.scoring.truth import ScoreReport
