@@ -49,12 +49,15 @@ class Fact:
     """``hot``, ``soft`` or plain."""
 
 
-def write_page(report: AuditReport, path: Path, *, max_groups: int = 60, max_suspects: int = 100) -> None:
+def write_page(
+    report: AuditReport, path: Path, home: Path | None = None, *, max_groups: int = 60, max_suspects: int = 100
+) -> None:
     """Draws the audit as one HTML file that needs nothing beside it.
 
     Args:
         report: What the audit found; photographs that cannot be read now get a box with the reason.
-        path: The page; its folder is named as the one that training takes.
+        path: The page.
+        home: The folder that training takes, where the page is written elsewhere first.
         max_groups: Groups shown of each kind of duplicate; the page says how many there are.
         max_suspects: Photographs shown of each other kind.
 
@@ -66,7 +69,7 @@ def write_page(report: AuditReport, path: Path, *, max_groups: int = 60, max_sus
     sections = list_sections(report, choose_sheets(report, max_groups=max_groups, max_suspects=max_suspects))
     strip, settled = choose_strip(report), decide_photos(report.decisions)
     shown = [place for section in sections if section.sheet for place in section.sheet.places()]
-    classes = count_classes(report, settled)
+    classes, folder = count_classes(report, settled), home or path.parent
     page = render(
         "audit.html",
         title=f"Audit of {report.data_folder.name or report.data_folder}",
@@ -77,8 +80,8 @@ def write_page(report: AuditReport, path: Path, *, max_groups: int = 60, max_sus
         album=build_album(report.scan, [*shown, *strip.places()]),
         num_settled=Counter(row.decision for row in settled.values()),
         decisions_file=DECISIONS_FILE,
-        decisions_path=path.parent / DECISIONS_FILE,
-        quoted_folder=shlex.quote(str(path.parent)),
+        decisions_path=folder / DECISIONS_FILE,
+        quoted_folder=shlex.quote(str(folder)),
         quoted_data=shlex.quote(str(report.data_folder)),
         place_of={image_id: place for place, image_id in enumerate(report.scan.image_id)},
         drift=describe_drift(report, strip),
