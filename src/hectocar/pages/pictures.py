@@ -53,26 +53,19 @@ def build_album(scan: PhotoScan, places: Iterable[int | None], num_workers: int 
 
 
 def load_thumb(scan: PhotoScan, place: int, change: Callable[[Image.Image], Image.Image] | None = None) -> Thumb:
-    """Decodes, perhaps changes, and shrinks one photograph; a problem names no folder of this machine."""
+    """Decodes, changes at full size and shrinks one photograph, however large the scan allowed it to be.
+
+    A problem, of now or of the scan, names no folder of this machine.
+    """
+    row, file = scan.rows[place], scan.root / scan.path[place]
+    if row.problem:
+        return Thumb(problem=row.problem)
+    limit, size = max(DEFAULT_MAX_MEGAPIXELS, row.width_px * row.height_px / 1e6), None if change else THUMB_LONG_SIDE_PX
     try:
-        image = load_photo(scan, place, min_side_px=None if change else THUMB_LONG_SIDE_PX)
+        image = decode_photo(read_photo_bytes(file), max_megapixels=limit, min_side_px=size)
         return make_thumb(change(image) if change else image)
     except DataError as error:
-        return Thumb(problem=str(error).replace(f"{scan.root / scan.path[place]}: ", ""))
-
-
-def load_photo(scan: PhotoScan, place: int, min_side_px: int | None = None) -> Image.Image:
-    """Decodes a photograph of a scan, however large the scan allowed it to be.
-
-    Raises:
-        DataError: It cannot be read, now or when it was scanned.
-    """
-    row = scan.rows[place]
-    if row.problem:
-        raise DataError(row.problem)
-    limit = max(DEFAULT_MAX_MEGAPIXELS, row.width_px * row.height_px / 1e6)
-    data = read_photo_bytes(scan.root / scan.path[place])
-    return decode_photo(data, max_megapixels=limit, min_side_px=min_side_px)
+        return Thumb(problem=str(error).replace(f"{file}: ", ""))
 
 
 def make_thumb(image: Image.Image, long_side_px: int = THUMB_LONG_SIDE_PX, quality: int = THUMB_QUALITY) -> Thumb:
