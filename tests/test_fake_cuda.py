@@ -30,9 +30,10 @@ from hectocar.photos.views import find_views, plan_renders
 from hectocar.progress import NoProgress
 from hectocar.training.ema import WeightAverage
 from hectocar.training.loader import FoldData
-from hectocar.training.loop import compute_loss, prepare_batch, set_margin_balance
+from hectocar.training.loop import set_margin_balance
 from hectocar.training.optimizer import accumulate_gradients, build_optimizer, clip_gradients, set_learning_rates
 from hectocar.training.recipe import EpochPlan, epoch_plan
+from hectocar.training.step import compute_loss, prepare_batch
 from hectocar.training.validation import validate
 from tiny import make_config, make_fold, write_photos
 

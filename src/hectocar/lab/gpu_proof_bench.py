@@ -23,10 +23,10 @@ from hectocar.showroom.catalogue import class_names
 from hectocar.showroom.photo import render_photo
 from hectocar.training.ema import WeightAverage
 from hectocar.training.loader import FoldData, iter_training_batches
-from hectocar.training.loop import compute_loss, prepare_batch
 from hectocar.training.memory import choose_chunks, chunk_key, read_free_bytes
 from hectocar.training.optimizer import accumulate_gradients, build_optimizer, clip_gradients, set_learning_rates
 from hectocar.training.recipe import EpochPlan, epoch_plan
+from hectocar.training.step import compute_loss, prepare_batch
 
 NUM_CLASSES = 396
 PHOTO_PX = (690, 437)

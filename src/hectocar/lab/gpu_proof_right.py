@@ -21,9 +21,10 @@ from hectocar.photos.pool import PhotoBatch
 from hectocar.photos.shift import PhotoShift
 from hectocar.progress import NoProgress, Progress
 from hectocar.training.loader import FoldData
-from hectocar.training.loop import compute_loss, prepare_batch, train_fold
+from hectocar.training.loop import train_fold
 from hectocar.training.optimizer import accumulate_gradients, build_optimizer, clip_gradients, set_learning_rates
 from hectocar.training.recipe import epoch_plan
+from hectocar.training.step import compute_loss, prepare_batch
 
 NUM_PARITY_STEPS = 20
 RESUME_FACTOR = 3.0
