@@ -23,7 +23,7 @@ from fake_cuda import CUDA, MATMULS, DeviceWork, FakeCuda, backward, fake_cuda
 from hectocar.config.reader import read_config
 from hectocar.config.schema import Config
 from hectocar.network.carnet import CarNet
-from hectocar.network.inference import infer_views
+from hectocar.network.inference import infer_views, send_pictures
 from hectocar.photos.pool import PhotoBatch
 from hectocar.photos.shift import PhotoShift
 from hectocar.photos.views import find_views, plan_renders
@@ -181,7 +181,7 @@ def measure_inference(folder: Path) -> Counts:
         )
         pictures = [np.zeros((8, render.size_px, render.size_px, 3), np.uint8) for render in renders]
         with fake.count() as prediction:
-            infer_views(network, pictures, places, config.training.precision)
+            infer_views(network, send_pictures(pictures, network), places, config.training.precision)
     for work in (validation, prediction):
         products = {made for made in work.outputs if made.name in MATMULS}
         assert {made.dtype for made in products if made.shape[-1] != data.num_classes * config.network.num_subcenters} == {

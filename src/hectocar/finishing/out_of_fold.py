@@ -24,7 +24,7 @@ from hectocar.disk.locks import hold_lock
 from hectocar.errors import ArtifactError
 from hectocar.finishing.out_of_fold_store import Predictions, Shelf
 from hectocar.network.carnet import CarNet
-from hectocar.network.inference import infer_views
+from hectocar.network.inference import infer_views, send_pictures
 from hectocar.photos.batches import Change, iter_render_batches, shift_change
 from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.photos.shift import PhotoShift
@@ -215,7 +215,9 @@ def _predict(
             place, reason = next(iter(batch.problems.items()))
             raise ArtifactError(f"{job.image_id[batch.index_B[place]]}: cannot be read any more ({reason}); restore it")
         rows = batch.index_B
-        logits[:, rows], embeddings[:, rows] = infer_views(network, batch.pictures, places, model.precision, embed)
+        logits[:, rows], embeddings[:, rows] = infer_views(
+            network, send_pictures(batch.pictures, network), places, model.precision, embed
+        )
         looks[rows] = batch.look_BK
         count(int(rows[-1]) + 1, num_photos)
     return Predictions(logits, embeddings, looks)

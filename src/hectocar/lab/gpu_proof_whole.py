@@ -10,7 +10,7 @@ from hectocar.config.schema import SizePhase
 from hectocar.disk.artifacts import EventLog
 from hectocar.lab.gpu_proof_bench import Bench
 from hectocar.lab.gpu_proof_figures import COMPILED, EAGER, Recorder
-from hectocar.network.inference import infer_photos, infer_views
+from hectocar.network.inference import infer_photos, infer_views, send_pictures
 from hectocar.photos.batches import iter_render_batches
 from hectocar.photos.decode import read_photo_bytes
 from hectocar.photos.views import VIEWS, plan_renders
@@ -99,7 +99,7 @@ def prove_views(record: Recorder, bench: Bench) -> None:
     for number, batch in enumerate(batches):
         if number == 1:
             started = time.perf_counter()
-        infer_views(network, batch.pictures, places, config.training.precision)
+        infer_views(network, send_pictures(batch.pictures, network), places, config.training.precision)
         count += len(batch.index_B) if number else 0
     network.train()
     if count:

@@ -33,10 +33,16 @@ class Outputs:
     problems: dict[int, str]
 
 
+def send_pictures(pictures: Sequence[NDArray[np.uint8]], network: CarNet) -> list[Tensor]:
+    """The pictures (B, S, S, 3) of each render on the device of the networks, sent once for all of them."""
+    device = next(network.parameters()).device
+    return [to_device(picture, device) for picture in pictures]
+
+
 @torch.inference_mode()
 def infer_views(
     network: CarNet,
-    pictures: Sequence[NDArray[np.uint8]],
+    pictures: Sequence[Tensor],
     views: Sequence[tuple[int, bool]],
     precision: str,
     embed: Sequence[int] = (0,),
@@ -45,7 +51,7 @@ def infer_views(
 
     Args:
         network: In evaluation mode.
-        pictures: (B, S, S, 3) per render.
+        pictures: (B, 3, S, S) uint8 per render, on the network's device (see ``send_pictures``).
         views: (place in ``pictures``, mirrored or not) of each view.
         precision: See ``training.precision``.
         embed: The views whose embeddings are wanted.
@@ -53,10 +59,9 @@ def infer_views(
     Returns:
         Logits (V, B, C) and embeddings (E, B, D), float32.
     """
-    device = next(network.parameters()).device
     results: dict[int, tuple[Tensor, Tensor]] = {}
     for place in dict.fromkeys(place for place, _ in views):
-        images = normalize_batch(to_device(pictures[place], device), network.pixels)
+        images = normalize_batch(pictures[place], network.pixels)
         for number, (used, mirror) in enumerate(views):
             if used == place:
                 results[number] = _forward(network, images.flip(3) if mirror else images, precision)
@@ -137,8 +142,9 @@ def _collect(
     views = [(0, False), (0, True)] if mirror else [(0, False)]
     done = 0
     for batch in batches:
+        pictures = send_pictures(batch.pictures, networks[0])
         for place, network in enumerate(networks):
-            view_logits, view_embeddings = infer_views(network, batch.pictures, views, precision, range(len(views)))
+            view_logits, view_embeddings = infer_views(network, pictures, views, precision, range(len(views)))
             read_B = np.array([b not in batch.problems for b in range(len(batch.index_B))])
             logits[place][batch.index_B[read_B]] = view_logits.mean(axis=0)[read_B]
             embeddings[place][batch.index_B[read_B]] = view_embeddings.mean(axis=0)[read_B]

@@ -141,7 +141,8 @@ def train_fold(
                 saved_at = time.monotonic()
         speed = sum(map(len, batches[first_step:])) / (time.monotonic() - began)
         results: dict[str, dict[str, Any]] = {}
-        networks = {"raw": network} | ({"ema": average.network} if average else {})
+        networks = {"raw": network} if training.validate_raw or not average else {}
+        networks |= {"ema": average.network} if average else {}
         held_out = None
         if plan.validate:
             validation = validate(config, plan.size_px, data, networks, progress)
