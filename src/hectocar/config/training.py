@@ -171,7 +171,8 @@ class TrainingConfig:
     pretrained_mix: tuple[float, ...] = ()
     """After the last epoch, the best backbone is mixed with these shares of its pretrained weights, and the best kept."""
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Arithmetic of the backbone; pooling, head and loss are always float32. float16 uses a loss scaler."""
+    """Arithmetic of the backbone; pooling, head and loss are always float32. float16 uses a loss scaler. float32 is exact on
+    a GPU too: TF32 is switched off, in training, validation and prediction."""
     validate_last_epochs: int = 0
     """Validate only after the last so many epochs, from which the best is chosen; 0 validates after each."""
     memory_gib: float = 0.0
