@@ -157,8 +157,8 @@ def test_a_first_start_looks_at_the_photographs_again(copy: Project, monkeypatch
 
     save_run = module.save_run
 
-    def replace(run: object) -> None:
-        save_run(run)  # type: ignore[arg-type]
+    def replace(run: object, device: object) -> None:
+        save_run(run, device)  # type: ignore[arg-type]
         damage(copy / "data" / "train" / "car 2" / "0.jpg", "replaced")
 
     monkeypatch.setattr(module, "save_run", replace)

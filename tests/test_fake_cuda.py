@@ -31,9 +31,9 @@ from hectocar.progress import NoProgress
 from hectocar.training.ema import WeightAverage
 from hectocar.training.loader import FoldData
 from hectocar.training.loop import set_margin_balance
-from hectocar.training.optimizer import accumulate_gradients, build_optimizer, clip_gradients, set_learning_rates
+from hectocar.training.optimizer import build_optimizer, set_learning_rates
 from hectocar.training.recipe import EpochPlan, epoch_plan
-from hectocar.training.step import compute_loss, prepare_batch
+from hectocar.training.step import compute_loss, prepare_batch, take_step
 from hectocar.training.validation import validate
 from tiny import make_config, make_fold, write_photos
 
@@ -52,16 +52,15 @@ class StepWork:
     """One optimizer step in its parts, and what came out."""
 
     prepare: DeviceWork
-    backward: DeviceWork
-    """Loss and gradients."""
-    update: DeviceWork
-    """Clipping, optimizer, average."""
+    step: DeviceWork
+    """Loss, gradients, clipping, optimizer."""
+    average: DeviceWork
     tensors: tuple[Tensor, ...]
     loss: Tensor
 
     def count(self) -> dict[str, int]:
-        """The update and the loss send and read nothing back, so only their operations vary."""
-        parts = {"loss and gradients": self.backward, "clipping, optimizer, average": self.update}
+        """Step and average send and read nothing, so only their operations are counted."""
+        parts = {"step": self.step, "average": self.average}
         return count(self.prepare, "batch: ") | {f"{name}: operations": work.num_operations for name, work in parts.items()}
 
 
@@ -94,17 +93,12 @@ class Trainer:
         set_learning_rates(self.optimizer, 1e-5, 5e-5)
         with self.fake.count() as prepare:
             tensors = prepare_batch(self.config, plan, batch, self.data, self.network, CUDA)
-        self.optimizer.zero_grad()
         forward = partial(compute_loss, self.network.compute_loss, plan, CUDA, self.config.training.precision)
-        with self.fake.count() as backward:
-            loss = accumulate_gradients(forward, tensors, 1, self.scaler.scale)
-        with self.fake.count() as update:
-            self.scaler.unscale_(self.optimizer)
-            clip_gradients(self.network, self.config.training.clip_norm)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
+        with self.fake.count() as step:
+            loss = take_step(self.config.training, self.network, self.optimizer, forward, tensors, 1, self.scaler)
+        with self.fake.count() as average:
             self.average.update(self.network)
-        return StepWork(prepare, backward, update, tensors, loss)
+        return StepWork(prepare, step, average, tensors, loss)
 
 
 def list_phases(config: Config) -> dict[str, EpochPlan]:
@@ -119,16 +113,14 @@ def list_phases(config: Config) -> dict[str, EpochPlan]:
 def check_arithmetic(trainer: Trainer, done: StepWork) -> None:
     """bfloat16 in the backbone, float32 in the head's product, loss, weights, gradients and moments."""
     head_width = NUM_CLASSES * trainer.config.network.num_subcenters
-    products = [made for made in done.backward.outputs if made.name in MATMULS and len(made.shape) > 1]
+    products = [made for made in done.step.outputs if made.name in MATMULS and len(made.shape) > 1]
     exact = {made for made in products if made.dtype != torch.bfloat16}
     assert {made.name for made in products} >= {"convolution", "addmm", "mm"}
     assert {made.dtype for made in exact} == {torch.float32}
     batch, dim = len(done.tensors[0]), trainer.network.embed_dim
     shapes = {(batch, head_width), (batch, dim), (head_width, dim), (dim, head_width)}  # the head's, forward and backward
     assert {made.shape for made in exact} <= shapes
-    doubles = {
-        made for work in (done.prepare, done.backward, done.update) for made in work.outputs if made.dtype == torch.float64
-    }
+    doubles = {made for work in (done.prepare, done.step, done.average) for made in work.outputs if made.dtype == torch.float64}
     assert {made.shape for made in doubles} <= {()}, (
         "a GPU is 30 to 60 times as slow in float64: the sum of losses alone has it"
     )
@@ -159,7 +151,7 @@ def measure_training(preset: str) -> Counts:
             done = trainer.step(plan)
             check_batch(plan, done.tensors)
             check_arithmetic(trainer, done)
-            for part, work in (("backward", done.backward), ("update", done.update)):
+            for part, work in (("step", done.step), ("average", done.average)):
                 assert (part, work.copies, work.waits) == (part, [], []), "after the batch stands, nothing is sent or read back"
             assert done.prepare.waits == [], "nothing is read back while a batch is made ready"
             counts[name] = done.count()

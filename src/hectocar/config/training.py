@@ -171,7 +171,8 @@ class TrainingConfig:
     pretrained_mix: tuple[float, ...] = ()
     """After the last epoch, the best backbone is mixed with these shares of its pretrained weights, and the best kept."""
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Arithmetic of the backbone; pooling, head and loss are always float32. float16 uses a loss scaler."""
+    """Arithmetic of the backbone; pooling, head and loss are always float32. float16 uses a loss scaler. float32 is exact on
+    a GPU too: TF32 is switched off, in training, validation and prediction."""
     validate_last_epochs: int = 0
     """Validate after each of the last so many epochs; 0 validates after every epoch."""
     validate_every: int = 0

@@ -104,16 +104,17 @@ def _named_paths(config: Config) -> dict[str, Path]:
     return {key: Path(text) for key, text in named.items() if text}
 
 
-def describe_run(run: Run, files: Mapping[str, str]) -> Provenance:
+def describe_run(run: Run, files: Mapping[str, str], device: Mapping[str, str]) -> Provenance:
     """What provenance.json says.
 
     Args:
         run: The run.
         files: SHA-256 of its files.
+        device: Facts of the device that it was begun on; each start and resume in events.jsonl has its own.
     """
     return Provenance(
         made=utc_now(),
-        environment=describe_environment(),
+        environment=describe_environment() | dict(device),
         manifest_digest=run.manifest.digest(),
         split_digest=run.folds.digest(),
         sources=dict(run.sources),

@@ -24,9 +24,9 @@ from hectocar.showroom.photo import render_photo
 from hectocar.training.ema import WeightAverage
 from hectocar.training.loader import FoldData, iter_training_batches
 from hectocar.training.memory import choose_chunks, chunk_key, read_free_bytes
-from hectocar.training.optimizer import accumulate_gradients, build_optimizer, clip_gradients, set_learning_rates
+from hectocar.training.optimizer import build_optimizer, set_learning_rates
 from hectocar.training.recipe import EpochPlan, epoch_plan
-from hectocar.training.step import compute_loss, prepare_batch
+from hectocar.training.step import compute_loss, prepare_batch, take_step
 
 NUM_CLASSES = 396
 PHOTO_PX = (690, 437)
@@ -126,10 +126,8 @@ class Bench:
         """As training does it: loss, gradients, clipping, optimizer, average."""
         num_chunks = self.num_chunks[chunk_key(plan.size_px, plan.batch_size)]
         forward = partial(compute_loss, whole, plan, self.device, self.config.training.precision)
-        self.optimizer.zero_grad()
-        accumulate_gradients(forward, tensors, num_chunks, lambda loss: loss)
-        clip_gradients(self.network, self.config.training.clip_norm)
-        self.optimizer.step()
+        scaler = torch.amp.GradScaler(self.device.type, enabled=False)  # bfloat16 needs none
+        take_step(self.config.training, self.network, self.optimizer, forward, tensors, num_chunks, scaler)
         self.average.update(self.network)
 
     def decode(self, plan: EpochPlan, num_batches: int, num_workers: int = 0) -> Iterator[PhotoBatch]:

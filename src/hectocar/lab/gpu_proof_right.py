@@ -16,15 +16,16 @@ from hectocar.lab.gpu_proof_bench import NUM_CLASSES, Bench
 from hectocar.lab.gpu_proof_figures import Recorder
 from hectocar.network.carnet import CarNet
 from hectocar.network.compiled import compile_loss
+from hectocar.network.exact import use_exact_float32
 from hectocar.network.weights import load_tensors_with_state
 from hectocar.photos.pool import PhotoBatch
 from hectocar.photos.shift import PhotoShift
 from hectocar.progress import NoProgress, Progress
 from hectocar.training.loader import FoldData
 from hectocar.training.loop import train_fold
-from hectocar.training.optimizer import accumulate_gradients, build_optimizer, clip_gradients, set_learning_rates
+from hectocar.training.optimizer import accumulate_gradients, build_optimizer, set_learning_rates
 from hectocar.training.recipe import epoch_plan
-from hectocar.training.step import compute_loss, prepare_batch
+from hectocar.training.step import compute_loss, prepare_batch, take_step
 
 NUM_PARITY_STEPS = 20
 RESUME_FACTOR = 3.0
@@ -36,6 +37,7 @@ _PLAIN = ("network.drop_path_max=0.0", "training.precision=float32")
 
 def prove_parity(record: Recorder, bench: Bench) -> None:
     """The losses of the same training steps on the processor and on the device, in float32; and the augmented pixels."""
+    use_exact_float32(bench.device)
     config = bench.read_small(_SIZE_PX, _BATCH_SIZE, *_PLAIN, "augment.drift_prob=0.5")
     pixels = [_prepare(config, bench, device)[0].cpu() for device in (CPU, bench.device)]
     record.add("parity", "augmented pixels, largest difference", float((pixels[0] - pixels[1]).abs().max()), "deviations")
@@ -60,13 +62,9 @@ def _train_steps(config: Config, bench: Bench, device: torch.device) -> list[flo
     set_learning_rates(optimizer, 1e-4, 5e-4)
     tensors = tuple(tensor.to(device) for tensor in _prepare(config, bench, CPU))
     forward = partial(compute_loss, network.compute_loss, plan, device, config.training.precision)
-    losses = []
-    for _ in range(NUM_PARITY_STEPS):
-        optimizer.zero_grad()
-        losses.append(float(accumulate_gradients(forward, tensors, 1, lambda loss: loss)))
-        clip_gradients(network, config.training.clip_norm)
-        optimizer.step()
-    return losses
+    scaler = torch.amp.GradScaler(device.type, enabled=False)
+    steps = range(NUM_PARITY_STEPS)
+    return [float(take_step(config.training, network, optimizer, forward, tensors, 1, scaler)) for _ in steps]
 
 
 class _Cut(NoProgress):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from hectocar.network.arithmetic import is_half
+from hectocar.network.exact import use_exact_float32
 from hectocar.network.folding import use_plain_attention
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -14,7 +15,8 @@ _NEVER = 2**31 - 1
 
 
 def prepare_training(network: nn.Module, device: torch.device, precision: str) -> None:
-    """Sets process and network up for training steps on the device; does nothing on a GPU."""
+    """Sets process and network up for training steps on the device; on a GPU float32 is made exact, and nothing else."""
+    use_exact_float32(device)
     if device.type == "cpu":
         keep_freed_memory()
         if is_half(device, precision):

@@ -69,7 +69,7 @@ def train(
     chosen = _choose_folds(folds, whole.data.num_folds)
     check_folds(whole, chosen)
     place = choose_device(device)
-    run = start_run(Path(out), Path(data), whole, receiver, resume=resume)
+    run = start_run(Path(out), Path(data), whole, receiver, resume=resume, device=place)
     return TrainResult(Path(out), train_folds(run, chosen, place, receiver))
 
 
