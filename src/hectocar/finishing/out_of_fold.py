@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from hectocar.codec import encode
+from hectocar.dataset.folds import UNUSED_FOLD
 from hectocar.dataset.manifest import Manifest
 from hectocar.dataset.run_inputs import Run, read_run
 from hectocar.delivery.bundle import load_network
@@ -37,6 +38,8 @@ NUM_BRIGHTNESS = 500
 """Training photographs whose mean luma is the brightness that views brighten to."""
 NUM_UNUSABLE = 200
 """Photographs of a run that are made unusable, each in every way."""
+MIN_PART, PART_STEP, PART_SEED = 64, 10, 2025
+"""Of what views are screened on: photographs of a fold at least, and one in so many."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def measure_brightness(manifest: Manifest, data_folder: Path) -> float:
 
 def predict_views(
     run: Run, spec: BundleSpec, data_folder: Path, views: Sequence[View], condition: str, brightness: float,
-    device: torch.device, progress: Progress,
+    device: torch.device, progress: Progress, *, part_only: bool = False,
 ) -> ViewTable:  # fmt: skip
     """Predicts the photographs of a run's finished folds in several views, under a condition.
 
@@ -123,32 +126,58 @@ def predict_views(
         brightness: Mean luma that bright views aim at.
         device: Where to compute.
         progress: Receives a bar per fold.
+        part_only: Only those of ``choose_part``, which are kept for the call that asks about all.
 
     Raises:
         ArtifactError: Weights are damaged, or a photograph cannot be read any more.
     """
-    manifest, folds, shift = run.manifest, run.folds, run.shift if condition == SHIFTED else None
-    tables = []
+    manifest, shift = run.manifest, run.shift if condition == SHIFTED else None
+    tables, order = [], []
     for member in spec.members:
-        rows, change = folds.split(member.fold)[0 if condition == TRAINED else 1], shift_change(shift)
-        kinds: tuple[str, ...] = ()
-        if condition == UNUSABLE_CONDITION:
-            rows, kinds = _choose_unusable(rows, _spread(manifest.used(), NUM_UNUSABLE))
-            change = _unusable_change(kinds, rows.tolist())
-        job = _Job(
-            views=tuple(views),
-            image_id=tuple(manifest.image_id[row] for row in rows),
-            kind=kinds or ("",) * len(rows),
-            files=[data_folder / manifest.path[row] for row in rows],
-            sha1=tuple(manifest.sha1[row] for row in rows),
-            change=change,
-            condition=condition,
-            shift=shift,
-            brightness=brightness,
-        )
-        count = count_with(progress, f"out-of-fold predictions ({condition}), {run.folder.name} fold {member.fold}")
-        tables.append(_predict_member(spec, member, job, device, count))
-    return _join(tables)
+        for name, rows, kinds in _list_pieces(run, member.fold, condition, part_only):
+            job = _Job(
+                views=tuple(views),
+                image_id=tuple(manifest.image_id[row] for row in rows),
+                kind=kinds or ("",) * len(rows),
+                files=[data_folder / manifest.path[row] for row in rows],
+                sha1=tuple(manifest.sha1[row] for row in rows),
+                change=_unusable_change(kinds, rows.tolist()) if kinds else shift_change(shift),
+                condition=name,
+                shift=shift,
+                brightness=brightness,
+            )
+            count = count_with(progress, f"out-of-fold predictions ({name}), {run.folder.name} fold {member.fold}")
+            tables.append(_predict_member(spec, member, job, device, count))
+            order += [(member.fold, row) for row in rows.tolist()]
+    return _join(tables, np.array(sorted(range(len(order)), key=order.__getitem__), dtype=np.int64))
+
+
+def choose_part(run: Run) -> NDArray[np.bool_]:
+    """(rows of the manifest,) about a tenth of each fold, spread over its classes: told views apart, see ``screen_views``.
+
+    At least MIN_PART of each fold; where that is more than a third of it, none. It does not depend on which folds are finished.
+    """
+    fold = run.folds.fold
+    rows = np.flatnonzero(fold != UNUSED_FOLD)
+    step = min(PART_STEP, len(rows) // (MIN_PART * run.config.data.num_folds))
+    chosen = np.zeros(len(fold), dtype=np.bool_)
+    if step >= 3:
+        chance = np.random.default_rng(PART_SEED).random(len(rows))
+        chosen[rows[np.lexsort((chance, run.manifest.labels(run.classes)[rows], fold[rows]))[::step]]] = True
+    return chosen
+
+
+def _list_pieces(run: Run, fold: int, condition: str, part_only: bool) -> list[tuple[str, NDArray[np.int64], tuple[str, ...]]]:
+    """Name, rows and kinds of what is asked of a fold's network and kept together."""
+    trained, held_out = run.folds.split(fold)
+    if condition == TRAINED:
+        return [(condition, trained, ())]
+    if condition == UNUSABLE_CONDITION:
+        return [(condition, *_choose_unusable(held_out, _spread(run.manifest.used(), NUM_UNUSABLE)))]
+    in_part = choose_part(run)[held_out]
+    pieces = [(f"{condition}_part", held_out[in_part], ())]
+    pieces += [] if part_only else [(condition, held_out[~in_part], ())]
+    return [piece for piece in pieces if len(piece[1])]
 
 
 @dataclass(frozen=True)
@@ -246,13 +275,16 @@ def _dominant_angles(network: CarNet, embeddings_ND: NDArray[np.float32], label_
     return angles
 
 
-def _join(tables: Sequence[ViewTable]) -> ViewTable:
+def _join(tables: Sequence[ViewTable], order: NDArray[np.int64]) -> ViewTable:
+    """One below the other, then in the order given."""
+    image_id = [image_id for table in tables for image_id in table.image_id]
+    kind = [kind for table in tables for kind in table.kind]
     return ViewTable(
         views=tables[0].views,
-        image_id=tuple(image_id for table in tables for image_id in table.image_id),
-        kind=tuple(kind for table in tables for kind in table.kind),
-        fold=np.concatenate([table.fold for table in tables]),
-        logits=np.concatenate([table.logits for table in tables], axis=1),
-        embeddings=np.concatenate([table.embeddings for table in tables], axis=1),
-        looks=np.concatenate([table.looks for table in tables]),
+        image_id=tuple(image_id[row] for row in order),
+        kind=tuple(kind[row] for row in order),
+        fold=np.concatenate([table.fold for table in tables])[order],
+        logits=np.concatenate([table.logits for table in tables], axis=1)[:, order],
+        embeddings=np.concatenate([table.embeddings for table in tables], axis=1)[:, order],
+        looks=np.concatenate([table.looks for table in tables])[order],
     )

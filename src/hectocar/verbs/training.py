@@ -88,6 +88,7 @@ def finish(
     data: AnyPath | None = None,
     audit: AnyPath | None = None,
     views: Sequence[str] | None = None,
+    screen: bool = True,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> "FinishResult":
@@ -99,6 +100,7 @@ def finish(
         data: Where the photographs lie now; None means where they were.
         audit: Give the expected loss without this audit's suspects, too.
         views: Candidates, see the README; None tries all.
+        screen: Try views that are hopeless on a tenth of the photographs on no others.
         device: ``auto``, ``cpu``, ``cuda`` ...
         progress: Receives bars and lines.
 
@@ -122,6 +124,7 @@ def finish(
         data_folder=to_path(data),
         audit_folder=to_path(audit),
         views=chosen,
+        screen=screen,
         device=choose_device(device),
         progress=progress or NoProgress(),
     )
