@@ -23,6 +23,7 @@ MARK = ".hectocar"
 _WORDS = {
     "ablation": "an ablation",
     "audit": "an audit",
+    "bench": "a benchmark",
     "bundle": "a bundle",
     "demo": "a demo",
     "folds": "a table of folds",

@@ -1,19 +1,16 @@
-"""What a training step costs at each size of a plan: memory, images per second, and how a batch must be split to fit."""
+"""What the loop's training step costs at each size of a plan: memory, images per second, how a batch must be split to fit."""
 
 import statistics
 import time
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from hectocar.config.schema import Config, SizePhase
-from hectocar.network.arithmetic import autocast
-from hectocar.network.carnet import CarNet
-from hectocar.network.compiled import compile_loss
+from hectocar.lab.trainer import Trainer, random_batch, wait_for
 from hectocar.network.sizes import check_sizes
 from hectocar.training.memory import choose_chunks, chunk_key, read_free_bytes, step_bytes
-from hectocar.training.optimizer import accumulate_gradients, build_optimizer, clip_gradients, set_learning_rates
+from hectocar.training.recipe import EpochPlan, epoch_plan
 
 WARMUP_STEPS = 2
 
@@ -29,13 +26,15 @@ class StepCost:
     peak_gib: float | None
     """Measured at the step, on a GPU."""
     images_per_second: float
-    """Median over steps: forward, backward and optimizer, without the loader."""
+    """Median over steps: augmentation, forward, backward, optimizer, averaged weights; without the loader."""
     slowest_per_second: float
     fastest_per_second: float
 
 
 def measure_step_costs(config: Config, device: torch.device, num_classes: int, num_steps: int) -> list[StepCost]:
-    """Times training steps on random images at each size phase, from random weights.
+    """Times training steps on random pictures at each size phase, from random weights.
+
+    A phase that ``training.epochs`` rounds away is left out.
 
     Args:
         config: The whole configuration.
@@ -46,51 +45,34 @@ def measure_step_costs(config: Config, device: torch.device, num_classes: int, n
     Raises:
         ConfigError: The backbone cannot be built or does not take a size.
     """
-    network = CarNet(config.network, num_classes, weights="none").to(device).train()
-    check_sizes(network, [phase.size_px for phase in config.training.sizes])
-    chunks = choose_chunks(config, network, read_free_bytes(device))
-    optimizer = build_optimizer(network, config.training)
-    set_learning_rates(optimizer, 1e-6, 1e-6)
-    return [
-        _measure_phase(config, network, optimizer, phase, chunks[chunk_key(phase.size_px, phase.batch_size)], num_steps)
-        for phase in config.training.sizes
-    ]
+    trainer = Trainer(config, num_classes, device)
+    check_sizes(trainer.network, [phase.size_px for phase in config.training.sizes])
+    chunks = choose_chunks(config, trainer.network, read_free_bytes(device))
+    plans = [epoch_plan(config, epoch) for epoch in range(config.training.epochs)]
+    costs = []
+    for phase in config.training.sizes:
+        plan = next((plan for plan in plans if (plan.size_px, plan.batch_size) == (phase.size_px, phase.batch_size)), None)
+        if plan is not None:
+            num_chunks = chunks[chunk_key(phase.size_px, phase.batch_size)]
+            costs.append(_measure_phase(trainer, phase, plan, num_chunks, num_steps))
+    return costs
 
 
-def _measure_phase(
-    config: Config, network: CarNet, optimizer: torch.optim.Optimizer, phase: SizePhase, num_chunks: int, num_steps: int
-) -> StepCost:
-    device = next(network.parameters()).device
-    planned = step_bytes(config, network, phase, num_chunks)
-    images = torch.randn(phase.batch_size, 3, phase.size_px, phase.size_px, device=device)
-    labels = torch.zeros(phase.batch_size, 1, dtype=torch.int64, device=device)
-    tensors = (images.to(memory_format=torch.channels_last), labels, torch.ones_like(labels, dtype=torch.float32))
-    whole = compile_loss(network) if config.network.compile and num_chunks == 1 else network.compute_loss
-
-    def forward(*chunk: Tensor) -> Tensor:
-        with autocast(device, config.training.precision):
-            return whole(*chunk, margin_rad=0.0, label_smoothing=config.training.label_smoothing)
-
-    rates = []
+def _measure_phase(trainer: Trainer, phase: SizePhase, plan: EpochPlan, num_chunks: int, num_steps: int) -> StepCost:
+    device, rates = trainer.device, []
+    planned = step_bytes(trainer.config, trainer.network, phase, num_chunks)
+    batch = random_batch(phase.batch_size, phase.size_px)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     for step in range(WARMUP_STEPS + num_steps):
-        _wait(device)
+        wait_for(device)
         started = time.perf_counter()
-        optimizer.zero_grad()
-        accumulate_gradients(forward, tensors, num_chunks, lambda loss: loss)
-        clip_gradients(network, config.training.clip_norm)
-        optimizer.step()
-        _wait(device)
+        trainer.step(plan, trainer.prepare(plan, batch), num_chunks)
+        wait_for(device)
         if step >= WARMUP_STEPS:
             rates.append(phase.batch_size / (time.perf_counter() - started))
     peak = torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else None
     return StepCost(phase, num_chunks, planned / 2**30, peak, statistics.median(rates), min(rates), max(rates))
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def step_cost_rows(costs: list[StepCost]) -> list[list[str]]:

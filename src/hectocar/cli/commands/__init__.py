@@ -20,6 +20,6 @@ class Command(Protocol):
 
 NAMES = (
     *("audit", "folds", "train", "predict", "score", "bundle", "finish"),
-    *("preview", "showroom", "demo", "ablate", "plan", "config"),
+    *("preview", "showroom", "demo", "ablate", "plan", "bench", "config"),
 )
 COMMANDS = {name: cast(Command, import_module(f"{__name__}.{name}")) for name in NAMES}

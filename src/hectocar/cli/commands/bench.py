@@ -1,0 +1,68 @@
+"""``hectocar bench``."""
+
+import argparse
+import re
+from pathlib import Path
+
+from hectocar.cli.options import NOTHING_WRITTEN, add_device_option
+from hectocar.cli.terminal import ConsoleProgress, print_table, say
+from hectocar.cli.values import MAX_WORKERS, path, plain_text, whole_number
+from hectocar.codec import show
+from hectocar.config.training import MAX_SEED
+from hectocar.disk.outputs import claim_folder
+
+HELP = "how fast it is here, beside named others"
+AGAIN = NOTHING_WRITTEN
+CASES = "loader, augmentation, loader+augmentation, step, prediction, scan"
+MIN_PX, MAX_PX = 32, 2048
+_SIDES = re.compile(r"([1-9][0-9]{1,3})x([1-9][0-9]{1,3})", re.ASCII)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    pick = parser.add_argument
+    pick("cases", type=plain_text, nargs="*", metavar="CASE", help=f"{CASES} (default: all)")
+    pick("--against", type=plain_text, nargs="+", default=[], metavar="PEER", help="these peers only (default: all)")
+    pick(
+        "--size", type=whole_number(MIN_PX, MAX_PX), nargs="+", default=[], metavar="N", help="px (default: 256; networks: 160)"
+    )
+    pick("--backbone", type=plain_text, nargs="+", default=["mobilenetv2_100"], metavar="NAME", help="timm models")
+    pick("--photos", type=path, default=None, metavar="DIR", help="photographs to read (default: the showroom's)")
+    pick("--resize-photos", type=width_x_height, default=None, metavar="WxH", help="read copies of this size, quality 90")
+    pick("--num-photos", type=whole_number(1, 100_000), default=64, help="photographs a round (default: 64)")
+    pick("--batch", type=whole_number(2, 4096), default=32, help="photographs a batch (default: 32)")
+    pick("--steps", type=whole_number(1, 10_000), default=2, help="step: steps a round (default: 2)")
+    pick("--rounds", type=whole_number(2, 1000), default=5, help="timed rounds, in another order each (default: 5)")
+    pick("--precision", choices=("bfloat16", "float16", "float32"), default="bfloat16", help="of networks, where it is fast")
+    pick("--compile", action="store_true", help="step: torch.compile, for both")
+    pick("--workers", type=whole_number(0, MAX_WORKERS), default=0, help="of everybody (default: one per core)")
+    pick("--seed", type=whole_number(0, MAX_SEED), default=0, help="which photographs, weights, orders (default: 0)")
+    add_device_option(parser)
+    pick("--out", type=path, default=Path("bench"), metavar="DIR", help="gets bench.json (raw samples) and bench.svg")
+
+
+def width_x_height(text: str) -> tuple[int, int]:
+    """A type for argparse: ``690x437``."""
+    found = _SIDES.fullmatch(text)
+    if found is None or not all(MIN_PX <= int(side) <= 4096 for side in found.groups()):
+        raise argparse.ArgumentTypeError(f"is {show(text)}; allowed: width x height in px, each {MIN_PX} to 4096, as 690x437")
+    return int(found[1]), int(found[2])
+
+
+def run(args: argparse.Namespace) -> None:
+    from hectocar.lab.bench.measure import BenchPlan, run_bench
+    from hectocar.lab.bench.report import bench_notes, bench_rows, save_bench
+
+    plan = BenchPlan(
+        cases=args.cases, against=args.against, sizes=args.size, backbones=args.backbone, photos=args.photos,
+        resize=args.resize_photos, num_photos=args.num_photos, batch_size=args.batch, num_steps=args.steps,
+        num_rounds=args.rounds, precision=args.precision, compiled=args.compile, device=args.device, workers=args.workers,
+        seed=args.seed,
+    )  # fmt: skip
+    with claim_folder(args.out, "bench", data=args.photos):
+        with ConsoleProgress() as progress:
+            bench = run_bench(plan, progress)
+        save_bench(bench, args.out)
+    print_table(bench_rows(bench))
+    for line in bench_notes(bench):
+        say(line)
+    say(f"{args.out}: bench.json (raw samples), bench.svg")
