@@ -109,10 +109,11 @@ def test_batches_hold_every_photograph_once_in_order_whatever_the_workers(files:
         assert np.array_equal(picture, np.concatenate([batch.pictures[place] for batch in one]))
 
 
-def test_memory_of_a_batch_is_bounded(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large pictures come in small batches, one photograph at least."""
-    monkeypatch.setattr("hectocar.photos.batches._MAX_BATCH_BYTES", 1)
-    assert [len(batch.index_B) for batch in all_batches(files)] == [1] * len(files)
+def test_memory_of_a_batch_is_bounded(files: list[Path]) -> None:
+    """Large pictures come in small batches, one photograph at least; each render lies in one piece, ready to be sent."""
+    batches = all_batches(files, max_bytes=1)
+    assert [len(batch.index_B) for batch in batches] == [1] * len(files)
+    assert all(picture.flags.c_contiguous for batch in all_batches(files) for picture in batch.pictures)
 
 
 def test_a_damaged_photograph_is_named(files: list[Path], tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from hectocar.errors import ArtifactError, ConfigError, DataError, HectocarError
 
 if TYPE_CHECKING:
-    from hectocar.delivery.predictor import Classifier, Prediction
+    from hectocar.delivery.prediction import Prediction
+    from hectocar.delivery.predictor import Classifier
     from hectocar.verbs.answers import predict, score
     from hectocar.verbs.configuration import load_config
     from hectocar.verbs.photographs import audit, deal_folds
@@ -37,7 +38,8 @@ __all__ = [
 
 
 _HOMES = {
-    **dict.fromkeys(("Classifier", "Prediction"), "hectocar.delivery.predictor"),
+    "Classifier": "hectocar.delivery.predictor",
+    "Prediction": "hectocar.delivery.prediction",
     "load_config": "hectocar.verbs.configuration",
     **dict.fromkeys(("audit", "deal_folds"), "hectocar.verbs.photographs"),
     **dict.fromkeys(("train", "finish", "ablate"), "hectocar.verbs.training"),

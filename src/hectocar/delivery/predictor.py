@@ -26,10 +26,11 @@ from hectocar.calibration.neighbours import NeighbourModel, UnitBank, find_neigh
 from hectocar.delivery.bundle import load_bank, load_network, read_model
 from hectocar.delivery.choice import choose_folds, choose_level
 from hectocar.delivery.members import BundleSpec, Member
+from hectocar.delivery.prediction import Prediction, ProbabilityTable
 from hectocar.errors import ConfigError, DataError
 from hectocar.network.arithmetic import choose_device
 from hectocar.network.carnet import CarNet
-from hectocar.network.inference import infer_views, send_pictures
+from hectocar.network.inference import choose_batch_bytes, infer_views, send_pictures
 from hectocar.network.sizes import check_sizes
 from hectocar.photos.batches import RenderBatch, iter_render_batches, render_photo
 from hectocar.photos.decode import Pixels, read_photo_bytes
@@ -37,35 +38,6 @@ from hectocar.photos.views import Render, View, find_views, own_views, plan_rend
 
 Photo = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image
 _PHOTO_KINDS = "a path, the bytes of a file, or a Pillow image (Image.fromarray makes one of an array)"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The most probable classes of one photograph, best first."""
-
-    names: tuple[str, ...]
-    """Equivalent names are joined by `` = ``."""
-    probs: tuple[float, ...]
-    problem: str = ""
-    """Why the photograph could not be read; its classes are then those that are most frequent."""
-
-    @property
-    def name(self) -> str:
-        return self.names[0]
-
-    @property
-    def prob(self) -> float:
-        return self.probs[0]
-
-
-@dataclass(frozen=True)
-class ProbabilityTable:
-    """One row per photograph, in the order asked for."""
-
-    probs_NG: NDArray[np.float64]
-    """Over trained classes; a photograph that cannot be read has the class prior."""
-    problems: dict[int, str]
-    """Rows of the photographs that cannot be read, and why."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +201,7 @@ class Classifier:
             num_workers=num_workers,
             max_megapixels=self.spec.max_megapixels,
             read=read_photo,
+            max_bytes=choose_batch_bytes(self.members[0].network),
         )
 
     def answer(self, batch: RenderBatch) -> NDArray[np.float64]:

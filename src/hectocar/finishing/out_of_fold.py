@@ -25,7 +25,7 @@ from hectocar.disk.locks import hold_lock
 from hectocar.errors import ArtifactError
 from hectocar.finishing.out_of_fold_store import Predictions, Shelf
 from hectocar.network.carnet import CarNet
-from hectocar.network.inference import infer_views, send_pictures
+from hectocar.network.inference import choose_batch_bytes, infer_views, send_pictures
 from hectocar.photos.batches import Change, iter_render_batches, shift_change
 from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.photos.shift import PhotoShift
@@ -238,6 +238,7 @@ def _predict(
         batch_size=model.inference.batch_size,
         max_megapixels=spec.max_megapixels,
         change=job.change,
+        max_bytes=choose_batch_bytes(network),
     )
     for batch in batches:
         if batch.problems:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from hectocar.delivery.predictor import Classifier, Photo, Prediction, name_photo, read_photo
+from hectocar.delivery.prediction import Prediction
+from hectocar.delivery.predictor import Classifier, Photo, name_photo, read_photo
 from hectocar.disk.writing import replace_file
 from hectocar.errors import ConfigError, DataError
 from hectocar.lab.preview import load_font, printable

@@ -14,7 +14,7 @@ from hectocar.config.schema import DataConfig, InferenceConfig
 from hectocar.network.arithmetic import autocast, is_half, normalize_batch, to_device
 from hectocar.network.carnet import CarNet
 from hectocar.network.folding import prepare_inference
-from hectocar.photos.batches import RenderBatch, iter_render_batches, shift_change
+from hectocar.photos.batches import BATCH_BYTES, GPU_BATCH_BYTES, RenderBatch, iter_render_batches, shift_change
 from hectocar.photos.decode import read_photo_bytes
 from hectocar.photos.pool import raise_unread
 from hectocar.photos.shift import PhotoShift
@@ -37,6 +37,11 @@ def send_pictures(pictures: Sequence[NDArray[np.uint8]], network: CarNet) -> lis
     """The pictures (B, S, S, 3) of each render on the device of the networks, sent once for all of them."""
     device = next(network.parameters()).device
     return [to_device(picture, device) for picture in pictures]
+
+
+def choose_batch_bytes(network: CarNet) -> int:
+    """What the pictures of a batch may take for a network where it stands."""
+    return GPU_BATCH_BYTES if next(network.parameters()).device.type == "cuda" else BATCH_BYTES
 
 
 @torch.inference_mode()
