@@ -11,11 +11,12 @@ from PIL import Image
 
 from hectocar.errors import ConfigError, DataError
 from hectocar.photos.batches import RenderBatch, iter_render_batches, render_photo, shift_change, view_photo
-from hectocar.photos.decode import decode_photo, fit_photo, read_photo_bytes
+from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.photos.measure import measure_photo
+from hectocar.photos.render import brighten_picture, fit_photo, render_picture
 from hectocar.photos.shift import PhotoShift
 from hectocar.photos.unusable import UNUSABLE, make_unusable
-from hectocar.photos.views import VIEWS, Render, brighten_picture, find_views, measure_look, plan_renders, render_picture
+from hectocar.photos.views import VIEWS, Render, find_views, measure_look, plan_renders
 from tiny import write_photos
 
 SIZE_PX = 48

@@ -20,7 +20,8 @@ from hectocar.errors import ConfigError, DataError
 from hectocar.lab.preview import load_font, printable
 from hectocar.photos.batches import RenderBatch, decode_for
 from hectocar.photos.decode import decode_photo, read_photo_bytes
-from hectocar.photos.views import Render, measure_look, render_picture
+from hectocar.photos.render import render_picture
+from hectocar.photos.views import Render, measure_look
 
 MAX_GRID = 32
 _BATCH = 32

@@ -13,8 +13,9 @@ from PIL import Image
 
 from hectocar.photos.decode import DEFAULT_MAX_MEGAPIXELS, Pixels, decode_photo
 from hectocar.photos.pool import iter_decoded
+from hectocar.photos.render import render_picture
 from hectocar.photos.shift import PhotoShift, apply_shift
-from hectocar.photos.views import LOOK_NAMES, Render, measure_look, render_picture
+from hectocar.photos.views import LOOK_NAMES, Render, measure_look
 
 Photo = TypeVar("Photo")
 _LOOK_BYTES = 4 * len(LOOK_NAMES)

@@ -51,9 +51,7 @@ def uniform_draws(seed: int, epoch: int, image_index_B: NDArray[np.int64], strea
     return (word_BN >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def draw_crop_box(
-    config: AugmentConfig, draws: NDArray[np.float64], width: int, height: int
-) -> tuple[float, float, float, float]:
+def draw_crop_box(config: AugmentConfig, draws: NDArray[np.float64], width: int, height: int) -> tuple[int, int, int, int]:
     """Returns the box that torchvision's RandomResizedCrop would cut; whole pixels, always inside the photograph.
 
     ``draws`` is one photograph's row of ``NUM_CROP_DRAWS`` uniform numbers. A try is kept if its box fits; after ten
@@ -72,14 +70,14 @@ def draw_crop_box(
         if 0 < box_width <= width and 0 < box_height <= height:
             left = math.floor(row[-2] * (width - box_width + 1))
             top = math.floor(row[-1] * (height - box_height + 1))
-            return float(left), float(top), float(left + box_width), float(top + box_height)
+            return left, top, left + box_width, top + box_height
     box_width, box_height = width, height
     if width / height < min_ratio:
         box_height = max(1, round(width / min_ratio))
     elif width / height > max_ratio:
         box_width = max(1, round(height * max_ratio))
     left, top = (width - box_width) // 2, (height - box_height) // 2
-    return float(left), float(top), float(left + box_width), float(top + box_height)
+    return left, top, left + box_width, top + box_height
 
 
 @dataclass(frozen=True)
