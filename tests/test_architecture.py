@@ -17,6 +17,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 ROOMS = (
     "errors",
     "progress",
+    "allocator",
     "tables",
     "disk",
     "codec",

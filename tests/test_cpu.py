@@ -15,7 +15,7 @@ FAULTS = """
 import resource, sys
 sys.path[:0] = sys.argv[2:]
 import numpy as np
-from hectocar.training.cpu import keep_freed_memory
+from hectocar.allocator import keep_freed_memory
 if sys.argv[1] == "keep" and not keep_freed_memory():
     sys.exit(9)
 for turn in range(6):
