@@ -24,7 +24,7 @@ from tiny import write_photos
 ARGUMENTS = {
     "audit": ["D", "--out", "o"], "folds": ["D"], "train": ["D", "--out", "o"], "predict": ["M", "p.jpg", "--out", "o.csv"],
     "score": ["s.csv", "a.csv"], "bundle": ["R", "--out", "o"], "finish": ["R", "--out", "o"], "preview": ["D"],
-    "showroom": ["o"], "demo": [], "ablate": ["recipe", "D", "--out", "o"], "plan": [], "config": [],
+    "showroom": ["o"], "demo": [], "ablate": ["recipe", "D", "--out", "o"], "plan": [], "bench": [], "config": [],
 }  # fmt: skip
 
 

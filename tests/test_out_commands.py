@@ -55,6 +55,7 @@ def words_for(command: str, base: Path, out: Path) -> list[str]:
         "finish": ["finish", run, "--views", "plain"],
         "ablate": ["ablate", str(base / "plan.yaml"), data],
         "score": ["score", str(base / "submission.csv"), str(base / "data/truth/answers.csv")],
+        "bench": ["bench", "scan", "--photos", data],
         "demo": ["demo"],
         "predict": ["predict", run, str(base / "data/test.csv")],
         "folds": ["folds", data],
@@ -63,7 +64,7 @@ def words_for(command: str, base: Path, out: Path) -> list[str]:
     return ["showroom", str(out), "--classes", "4"] if command == "showroom" else [*words[command], "--out", str(out)]
 
 
-FOLDER_COMMANDS = ("audit", "train", "bundle", "finish", "ablate", "score", "demo", "showroom")
+FOLDER_COMMANDS = ("audit", "train", "bundle", "finish", "ablate", "score", "bench", "demo", "showroom")
 FILE_COMMANDS = ("predict", "folds", "preview")
 
 

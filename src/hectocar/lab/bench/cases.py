@@ -81,9 +81,9 @@ CASES = {
     "scan": Case(
         "first look at every file: digest, size, hashes",
         {
-            OURS: Entry("own:build_scan"),
-            "hectocar again": Entry("own:build_second_scan"),
-            "pillow": Entry("rivals:build_pillow_scan", ("imagehash",), num_workers=1),
+            OURS: Entry("scans:build_scan"),
+            "cached": Entry("scans:build_cached_scan"),
+            "pillow": Entry("scans:build_pillow_scan", ("imagehash",), num_workers=1),
         },
     ),
 }

@@ -12,8 +12,6 @@ from importlib.util import find_spec
 from multiprocessing import get_context, set_start_method
 from multiprocessing.connection import Connection
 
-import torch
-
 from hectocar.dataset.workers import can_fork, enter_worker
 from hectocar.lab.bench.cases import PACKAGES, Entry, Job
 
@@ -81,21 +79,32 @@ def _serve(connection: Connection, entry: Entry, job: Job, parent: int) -> None:
     _silence()
     if can_fork():  # what this process was started by would be what a loader's workers are started by
         set_start_method("fork", force=True)
-    torch.set_num_threads(entry.num_workers or job.num_workers)
+    os.environ["OMP_NUM_THREADS"] = str(entry.num_workers or job.num_workers)  # read when torch or OpenCV is imported
     work: Work | None = None
+    problem = ""
+    try:
+        work = build_work(entry, job)  # while others build theirs: nothing is timed before all have passed a round
+    except Exception as error:  # whatever another program answers with is its result
+        problem = _describe(error)
     while True:
         try:
             connection.recv()
         except (EOFError, OSError):
             return
-        started = time.perf_counter()
-        try:
-            work = work or build_work(entry, job)
-            answer = work()
-        except Exception as error:  # whatever another program answers with is its result
-            connection.send(Round(0.0, problem=f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"))
-            return
-        connection.send(Round(time.perf_counter() - started, answer))
+        connection.send(Round(0.0, problem=problem) if work is None else _time_round(work))
+
+
+def _time_round(work: Work) -> Round:
+    started = time.perf_counter()
+    try:
+        answer = work()
+    except Exception as error:
+        return Round(0.0, problem=_describe(error))
+    return Round(time.perf_counter() - started, answer)
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def _silence() -> None:

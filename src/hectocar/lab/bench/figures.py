@@ -23,7 +23,7 @@ class Contestant:
     problem: str = ""
     """Why there are no figures; empty where there are."""
     first_seconds: float = 0.0
-    """Its first round, outside of the figures: start of workers, caches, compilation."""
+    """Its first round, outside of the figures: compilation, start of workers, caches. Imports came before it."""
     seconds: tuple[float, ...] = ()
     """Of every round, in order."""
 

@@ -1,6 +1,5 @@
 """Our side of each case: calls of the program's own functions, and nothing else."""
 
-import os
 import tempfile
 from dataclasses import replace
 from itertools import count
@@ -15,7 +14,6 @@ from hectocar.config.reader import read_config
 from hectocar.config.schema import Config, InferenceConfig, MixPhase, NetworkConfig, SizePhase
 from hectocar.dataset.classes import build_class_list
 from hectocar.dataset.provenance import FoldResult, Provenance
-from hectocar.dataset.scan import scan_files
 from hectocar.delivery.members import BundleSpec, Member, ModelSpec, Precision
 from hectocar.delivery.predictor import Classifier
 from hectocar.disk.artifacts import hash_file
@@ -158,28 +156,3 @@ def _write_model(job: Job, folder: Path) -> BundleSpec:
     model = ModelSpec("bench", config.network, inference, config.training.precision, Provenance("", {}, "", "", {}, {}))
     classes, share = build_class_list([f"car {k}" for k in range(NUM_CLASSES)]), (1.0 / NUM_CLASSES,) * NUM_CLASSES
     return BundleSpec(folder, classes, (model,), MAX_MEGAPIXELS, share, share, (member,))
-
-
-def build_scan(job: Job) -> Work:
-    """Nothing is remembered from round to round."""
-    os.environ["HECTOCAR_CACHE"] = "off"
-    return lambda: _scan(job)
-
-
-def build_second_scan(job: Job) -> Work:
-    """All is remembered from the first round."""
-    cache = tempfile.TemporaryDirectory()
-    os.environ["HECTOCAR_CACHE"] = cache.name
-
-    def work() -> tuple[float, ...]:
-        assert Path(cache.name).is_dir()  # it lives as long as this function
-        return _scan(job)
-
-    return work
-
-
-def _scan(job: Job) -> tuple[float, ...]:
-    root = Path(os.path.commonpath([file.parent for file in job.files]))
-    paths = [file.relative_to(root).as_posix() for file in job.files]
-    scan_files(root, paths, max_megapixels=MAX_MEGAPIXELS, num_workers=job.num_workers)
-    return ()

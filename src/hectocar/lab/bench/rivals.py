@@ -1,7 +1,5 @@
-"""What others do instead of our training step, prediction and scan. Pipelines of photographs stand in pipelines.py."""
+"""What others do instead of our training step and prediction. Pipelines of photographs stand in pipelines.py."""
 
-import hashlib
-import importlib
 from typing import Any
 
 import numpy as np
@@ -75,20 +73,5 @@ def build_eager_prediction(job: Job) -> Work:
                 logits, _ = network(images)
             answers += logits.float().softmax(dim=1).cpu().ravel().tolist()
         return answers
-
-    return work
-
-
-def build_pillow_scan(job: Job) -> Work:
-    """The plain loop: SHA-1, size and perceptual hash of each file."""
-    imagehash = importlib.import_module("imagehash")
-
-    def work() -> tuple[float, ...]:
-        rows = []
-        for file in job.files:
-            data = file.read_bytes()
-            with Image.open(file) as image:
-                rows.append((hashlib.sha1(data).hexdigest(), image.size, imagehash.phash(image)))
-        return ()
 
     return work
