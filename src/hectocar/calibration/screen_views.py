@@ -15,7 +15,7 @@ from hectocar.calibration.fit_temperature import fit_temperature
 from hectocar.scoring.arrays import Ints
 from hectocar.scoring.metrics import cross_entropy_per_row
 
-MENDABLE = 0.5
+MENDABLE = 0.3
 """Nats that a view may lose to the best one and still earn a weight beside it (docs/experiments.md, 2026-11-27)."""
 NUM_ERRORS = 3.0
 """Standard errors by which it must lose more than that."""
