@@ -55,11 +55,12 @@ class Run:
 
 
 def outcome_tree(config: Config, sources: Mapping[str, Source]) -> dict[str, Any]:
-    """The configuration without what cannot change a result: the pace of checkpoints, the number of workers, and where the
-    files lie that it names, of which the digest stands there instead."""
+    """The configuration without what cannot change a result: the pace of checkpoints, the number and kind of workers, and
+    where the files lie that it names, of which the digest stands there instead."""
     tree: dict[str, Any] = encode(config)
     tree["training"].pop("checkpoint_minutes")
     tree["data"].pop("num_workers")
+    tree["data"].pop("loader")
     for key, source in sources.items():
         section, name, *place = key.split(".")
         if place:

@@ -6,9 +6,10 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
+from typing import Any
 
 from PIL import Image, features
 
@@ -28,7 +29,7 @@ Image.init()  # registers the plugins that Pillow would otherwise load at the fi
 # Pillow raises on its own limit before ours can speak; ours is stricter and names the allowed value.
 Image.MAX_IMAGE_PIXELS = None
 
-_GIANTS = threading.Lock()
+GIANTS: AbstractContextManager[Any] = threading.Lock()  # a decoding process shares one with others instead
 
 Pixels = bytes | Image.Image
 """A photograph: the bytes of a file, or a Pillow image."""
@@ -140,11 +141,11 @@ def _decode_smaller(image: Image.Image, min_side_px: int) -> None:
 
 @contextmanager
 def one_giant_at_a_time(image: Image.Image, data: bytes | None) -> Iterator[None]:
-    """Threads decode side by side, but giants one after the other: each may take a gigabyte."""
+    """Photographs are decoded side by side, but giants one after the other: each may take a gigabyte."""
     if data is None or decoded_bytes(image) <= GIANT_BYTES:
         yield
         return
-    with _GIANTS:
+    with GIANTS:
         yield
 
 

@@ -21,9 +21,10 @@ from hectocar.network.sizes import check_sizes, list_sizes
 from hectocar.progress import Progress
 from hectocar.training.checkpoint import TrainingState, load_checkpoint, read_epochs, save_checkpoint
 from hectocar.training.cpu import prepare_training
+from hectocar.training.crops import TrainingCrops
 from hectocar.training.ema import WeightAverage
 from hectocar.training.label_noise import drop_label_noise
-from hectocar.training.loader import FoldData, iter_training_batches
+from hectocar.training.loader import FoldData
 from hectocar.training.memory import (
     choose_chunks,
     chunk_key,
@@ -106,7 +107,7 @@ def _train(
         state.scaler = scaler.state_dict()
         save_checkpoint(writer, last, state, network, average.network if average else None, optimizer)
 
-    started = time.monotonic() - state.seconds
+    crops, started = TrainingCrops(data.files, config, device.type, progress), time.monotonic() - state.seconds
     for epoch in range(state.epoch, training.epochs):
         plan = epoch_plan(config, epoch)
         finetune_starts = state.step == 0 and epoch == training.epochs - training.finetune_epochs
@@ -125,11 +126,7 @@ def _train(
         network.set_drop_path(plan.drop_path_share)
         progress.start(f"epoch {epoch + 1}/{training.epochs} at {plan.size_px} px", sum(map(len, batches)))
         progress.advance(sum(len(rows) for rows in batches[:first_step]))
-        photos = iter_training_batches(
-            data.files, batches[first_step:], plan.size_px,
-            augment=config.augment, data=config.data, seed=training.seed, epoch=epoch,
-        )  # fmt: skip
-        for step, batch in enumerate(photos, start=first_step):
+        for step, batch in enumerate(crops.iter_batches(batches[first_step:], plan.size_px, epoch), start=first_step):
             # Drop-path draws from torch's generator: seeding it per step makes a resumed step the same step.
             torch.manual_seed(hash((training.seed, epoch, step)) & 0x7FFF_FFFF_FFFF_FFFF)
             set_learning_rates(optimizer, *step_learning_rates(config, plan, step, len(batches)))
@@ -174,6 +171,7 @@ def _train(
             )
         save(epoch + 1, 0, 0.0, seconds)
         progress.note(describe_epoch(epoch, training.epochs, plan, train_loss, results, seconds))
+    crops.close()
     if not state.averaged and (training.soup_epochs > 1 or training.pretrained_mix):
         writer.wait()
         state.best = average_checkpoints(config, data, folder, network, state, log, progress)
