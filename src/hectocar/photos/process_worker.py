@@ -1,6 +1,6 @@
 """What a decoding process does: takes photographs from a common queue, loads each into its place in shared memory, says so.
 
-It imports no torch, and ends by itself when its parent is gone, because the queue then ends. See process_pool.py.
+It imports no network, and ends by itself when its parent is gone, because the queue then ends. See process_pool.py.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The process that loads training crops. It loads no torch: 16 of them would need seconds and gigabytes for it."""
+"""The process that loads training crops. Of torch it loads the core, which resizes; no timm, no network of ours."""
 
 import os
 from collections.abc import Sequence
