@@ -15,17 +15,10 @@ os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")  # 
 import torch
 
 from hectocar.lab.gpu_proof import prove_gpu
-from hectocar.lab.gpu_proof_figures import Figure, show_number
+from hectocar.lab.gpu_proof_figures import show_number
 
 ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = [folder / "shared" / "data" / "cars196" / "train" for folder in (ROOT, ROOT.parent)]
-
-
-def show(figure: Figure) -> None:
-    """One line, at once."""
-    spread = "" if figure.spread is None else f" ({show_number(figure.spread[0])} to {show_number(figure.spread[1])})"
-    value = f"{show_number(figure.value)} {figure.unit}{spread}"
-    print(f"{figure.at_seconds:7.1f} s  {figure.stage}: {figure.name}: {value}  {figure.note}", flush=True)
 
 
 def main() -> None:
@@ -38,8 +31,9 @@ def main() -> None:
     options = parser.parse_args()
     device = torch.device(options.device)
     proof = prove_gpu(
-        options.out, seconds=options.seconds, device=device, tiny=options.tiny, photos=options.photos, on_figure=show
-    )
+        options.out, seconds=options.seconds, device=device, tiny=options.tiny, photos=options.photos,
+        on_figure=lambda figure: print(figure.line(), flush=True),
+    )  # fmt: skip
     for verdict in proof.verdicts:
         print(f"{verdict.verdict:12s}  {verdict.title}: {show_number(verdict.value)} {verdict.unit}, {verdict.bar}")
 

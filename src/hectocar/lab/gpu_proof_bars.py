@@ -92,11 +92,16 @@ def _judge_one(bar: Bar, figures: Sequence[Figure]) -> Verdict:
     return Verdict(bar.title, text, outcome, value, worst.unit, f"{worst.name}; {worst.note}".rstrip("; "))
 
 
-def verdict_table(verdicts: Sequence[Verdict]) -> str:
-    """A Markdown table, a row per bar."""
-    lines = ["| bar | required | verdict | figure | unit | note |", "|---|---|---|---|---|---|"]
+def verdict_rows(verdicts: Sequence[Verdict]) -> list[list[str]]:
+    """A header, and a row per bar."""
+    rows = [["bar", "required", "verdict", "figure", "unit", "note"]]
     for verdict in verdicts:
         value = "-" if verdict.value is None else f"{verdict.value:.4g}"
-        note = verdict.note.replace("|", "/")
-        lines.append(f"| {verdict.title} | {verdict.bar} | {verdict.verdict} | {value} | {verdict.unit} | {note} |")
-    return "\n".join(lines) + "\n"
+        rows.append([verdict.title, verdict.bar, verdict.verdict, value, verdict.unit, verdict.note])
+    return rows
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> str:
+    """The same in Markdown."""
+    header, *rows = (f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in verdict_rows(verdicts))
+    return "\n".join([header, f"|{'---|' * 6}", *rows]) + "\n"

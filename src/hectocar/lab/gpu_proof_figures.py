@@ -32,6 +32,12 @@ class Figure:
     at_seconds: float = 0.0
     """Since the start."""
 
+    def line(self) -> str:
+        """For the screen, at once."""
+        spread = "" if self.spread is None else f" ({show_number(self.spread[0])} to {show_number(self.spread[1])})"
+        value = f"{show_number(self.value)} {self.unit}{spread}"
+        return f"{self.at_seconds:7.1f} s  {self.stage}: {self.name}: {value}  {self.note}"
+
 
 @dataclass(frozen=True)
 class Timing:
