@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from hectocar.config.schema import Config
 from hectocar.disk.artifacts import EventLog
-from hectocar.errors import ArtifactError, DataError
-from hectocar.network.weights import load_tensors_with_state
+from hectocar.errors import ArtifactError, DataError, WriteError
+from hectocar.network.weights import load_tensors_with_state, save_tensors
 from hectocar.progress import NoProgress
 from hectocar.training.loader import FoldData
 from hectocar.training.writer import TensorWriter
@@ -206,6 +208,71 @@ def test_saving_in_the_background_changes_nothing(
     with contextlib.suppress(KeyboardInterrupt):
         train(checkpoint_every_step(CONFIGS["float32"]), data, tmp_path, Interrupter(num_reports))
     check_equal(read_outcome(tmp_path, train(CONFIGS["float32"], data, tmp_path)), uninterrupted("float32"))
+
+
+@pytest.mark.parametrize("name", ["float32", pytest.param("the whole strategy", marks=pytest.mark.slow)])
+def test_a_kill_between_any_two_background_writes_resumes_exactly(
+    name: str, data: FoldData, uninterrupted: Callable[[str], Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk has the first n files, and the loop stands as far ahead as it can: at the call after the next."""
+    monkeypatch.setattr(TensorWriter, "for_device", lambda device: TensorWriter(background=True))
+    written: list[str] = []
+
+    def save(limit: int, path: Path, tensors: dict[str, Tensor], state: Any) -> None:
+        if len(written) == limit:
+            raise KeyboardInterrupt  # reaches the loop at its next save, as late as a kill can find it
+        save_tensors(path, tensors, state)
+        written.append(path.name)
+
+    for num_written in range(20):
+        folder = tmp_path / str(num_written)
+        written.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr("hectocar.training.writer.save_tensors", functools.partial(save, num_written))
+            with contextlib.suppress(KeyboardInterrupt):
+                train(CONFIGS[name], data, folder)
+        assert not list(folder.rglob("*.part"))
+        check_equal(read_outcome(folder, train(CONFIGS[name], data, folder)), uninterrupted(name))
+        if len(written) < num_written:
+            break
+    assert {"best.safetensors", "last.safetensors"} <= set(written), "the last was not cut"
+    assert len(written) < num_written
+
+
+@pytest.mark.parametrize("which", ["first", "last"])
+def test_a_training_whose_file_was_not_written_fails(
+    which: str, data: FoldData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk stops the training in the words of the foreground, also at the last file; it resumes once there is room."""
+
+    def train_into(folder: Path, num_files: int) -> int:
+        """Lets the disk be full after so many files; returns how many were begun."""
+        begun = 0
+
+        def fill(tensors: dict[str, Tensor], target: Path, **kwargs: Any) -> None:
+            nonlocal begun
+            begun += 1
+            if begun > num_files:
+                target.write_bytes(b"half")
+                raise OSError(errno.ENOSPC, "No space left on device")
+            save_file(tensors, target, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("hectocar.network.weights.save_file", fill)
+            train(CONFIGS["float32"], data, folder)
+        return begun
+
+    num_files = 0 if which == "first" else train_into(tmp_path / "whole", 100) - 1
+    messages = []
+    for background in (False, True):
+        monkeypatch.setattr(TensorWriter, "for_device", lambda device, background=background: TensorWriter(background))
+        folder = tmp_path / str(background)
+        with pytest.raises(WriteError, match="no room left") as caught:
+            train_into(folder, num_files)
+        messages.append(str(caught.value).replace(str(folder), "").split(",")[0])  # behind it stands how much is free
+        assert not list(folder.rglob("*.part"))
+    assert messages[0] == messages[1]
+    check_equal(*(read_outcome(folder, train(CONFIGS["float32"], data, folder)) for folder in (tmp_path / "False", folder)))
 
 
 def test_a_cut_between_checkpoint_and_event_keeps_the_event(
