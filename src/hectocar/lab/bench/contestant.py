@@ -104,7 +104,8 @@ def _time_round(work: Work) -> Round:
 
 
 def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    lines = str(error).strip().splitlines()  # a loader's error carries its worker's traceback, whose last line says it
+    return f"{type(error).__name__}: {lines[-1][:200] if lines else ''}"
 
 
 def _silence() -> None:
