@@ -92,6 +92,7 @@ def test_nothing_in_the_data_folder_changes(showroom: Path, report: AuditReport)
     assert sorted(path.name for path in out.iterdir()) == [
         ".hectocar", "audit.html", "audit.json", "decisions.csv", "photos.parquet", "shift.json"
     ]  # fmt: skip
+    assert f"<code>{out / 'decisions.csv'}</code>" in (out / "audit.html").read_text("utf-8"), "not where it was written first"
     assert not [path for path in showroom.rglob("*") if path.suffix in (".html", ".parquet", ".part")]
 
 
@@ -133,7 +134,7 @@ def test_edits_made_while_an_audit_works_are_kept(
     write_audit(report, out, NoProgress())
     before = {path.name: path.read_bytes() for path in out.iterdir()}
 
-    def edit(report: AuditReport, path: Path) -> None:
+    def edit(report: AuditReport, path: Path, home: Path) -> None:
         path.write_text("page")
         (out / "decisions.csv").write_bytes(before["decisions.csv"] + b"mine")
 

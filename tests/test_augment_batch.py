@@ -15,16 +15,15 @@ from torchvision.transforms.v2 import functional as tv
 
 from hectocar.config.schema import AugmentConfig, MixPhase
 from hectocar.photos.shift import PhotoShift
-from hectocar.training.augment import (
+from hectocar.training.augment import augment_batch, mix_batch
+from hectocar.training.draws import (
     BRIGHTNESS,
     CONTRAST,
     HUE,
     SATURATION,
     AugmentParams,
-    augment_batch,
     draw_augment_params,
     draw_mix_params,
-    mix_batch,
 )
 
 FLOAT_TOLERANCE = 2e-6  # a few roundings of float32

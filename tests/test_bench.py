@@ -196,6 +196,8 @@ def test_table_and_plot_name_everybody(tmp_path: Path) -> None:
         (["loader", "--photos", "nowhere"], "--photos nowhere: no such folder"),
         (["loader", "--photos", "."], "--photos .: no readable photograph in it"),
         (["loader", "--device", "abacus"], "--device is 'abacus'"),
+        (["--gpu-proof", "step"], "--gpu-proof has its own stages; 'step' is a case of a bench without it"),
+        (["--gpu-proof", "--device", "cpu"], "--gpu-proof needs a GPU, and --device cpu is cpu here; --tiny is the dry run"),
     ],
 )
 def test_wrong_words_are_refused(

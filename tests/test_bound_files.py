@@ -157,8 +157,8 @@ def test_a_first_start_looks_at_the_photographs_again(copy: Project, monkeypatch
 
     save_run = module.save_run
 
-    def replace(run: object) -> None:
-        save_run(run)  # type: ignore[arg-type]
+    def replace(run: object, device: object) -> None:
+        save_run(run, device)  # type: ignore[arg-type]
         damage(copy / "data" / "train" / "car 2" / "0.jpg", "replaced")
 
     monkeypatch.setattr(module, "save_run", replace)
@@ -227,14 +227,14 @@ def test_runs_whose_folds_leak_are_not_joined(copy: Project) -> None:
     words[words.index("--out") + 1] = str(copy / "other folds")
     own = ["--set", f"data.shift={copy / 'own_shift.json'}"]
     call_well([*words, *own, "--set", "data.fold_seed=3"])
-    assert len(join_runs([copy / "run", copy / "other folds"])) == 2
+    assert len(join_runs([read_run(copy / "run"), read_run(copy / "other folds")])) == 2
     shutil.copytree(copy / "audit", copy / "audit2")
     pair = [Decision(f"train/car 0/{number}.jpg", "near_duplicate", "group", group="g") for number in range(8)]
     write_decisions(copy / "audit2" / "decisions.csv", pair)
     words[words.index("--audit") + 1], words[words.index("--out") + 1] = str(copy / "audit2"), str(copy / "grouped")
     call_well([*words, *own])
     with pytest.raises(ArtifactError, match=r"run: its folds leak: train/car 0/\d\.jpg and train/car 0/\d\.jpg are of one"):
-        join_runs([copy / "run", copy / "grouped"])
+        join_runs([read_run(copy / "run"), read_run(copy / "grouped")])
     code, _, message = call(["finish", str(copy / "grouped"), str(copy / "run"), "--out", str(copy / "out"), "--device", "cpu"])
     assert code == 2
     assert "folds leak" in message

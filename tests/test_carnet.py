@@ -1,10 +1,13 @@
 """Laws of the network: every family of backbones gives float32 logits and embeddings, and each photograph its own."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from hectocar.config.schema import NetworkConfig
@@ -30,7 +33,7 @@ FAST = "test_efficientnet"
 
 def make_network(backbone: str = FAST, **changes: Any) -> CarNet:
     torch.manual_seed(0)
-    return CarNet(NetworkConfig(backbone=backbone, weights="none", **changes), NUM_CLASSES)
+    return CarNet(NetworkConfig(backbone=backbone, **{"weights": "none", **changes}), NUM_CLASSES)
 
 
 def make_images(num_images: int = 3, size_px: int = 64) -> Tensor:
@@ -63,6 +66,21 @@ def test_tokens_are_pooled_without_the_class_token() -> None:
         assert patches.shape[1] == tokens.shape[1] - 1 == 100
         expected = patches.clamp(min=1e-6).square().mean(dim=1).sqrt()
         torch.testing.assert_close(network(images)[1], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_last_stage_norm_starts_from_the_pretrained_one(tmp_path: Path) -> None:
+    """ConvNeXt's own norm behind its pooling, which the file brings; the other stage and other families start plain."""
+    whole = timm.create_model("test_convnext").state_dict()
+    own = {name: torch.rand_like(whole[f"head.norm.{name}"]) for name in ("weight", "bias")}
+    save_file(whole | {f"head.norm.{name}": value for name, value in own.items()}, tmp_path / "file.safetensors")
+    network = make_network("test_convnext", pool_stages=2, weights=str(tmp_path / "file.safetensors"))
+    assert isinstance(network.stage_norms, nn.ModuleList)
+    first, last = network.stage_norms
+    assert all(torch.equal(getattr(last, name), value) for name, value in own.items())
+    plain = make_network("test_resnet", pool_stages=2).stage_norms
+    assert isinstance(plain, nn.ModuleList)
+    for norm in (first, *plain):
+        assert (norm.weight.unique().tolist(), norm.bias.unique().tolist()) == ([1.0], [0.0])
 
 
 def test_two_stages_are_pooled_apart_and_normalised() -> None:

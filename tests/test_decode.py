@@ -11,15 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
-from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from hectocar.errors import DataError
 from hectocar.photos import decode
-from hectocar.photos.decode import decode_photo, fit_photo, read_photo_bytes, resize_photo
+from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.photos.pool import NUM_AHEAD, iter_decoded
+from hectocar.photos.render import fit_photo, resize_photo
 from image_kinds import HEIGHT_PX, MEAN_TOLERANCE, WIDTH_PX, expected_pixels, make_image_kinds, make_scene
 
 # What a person must learn from the refusal of each bad kind, as a part of the message.
@@ -146,14 +145,19 @@ def test_fit_geometry() -> None:
         fit_photo(bands, 30, "cover")
 
 
-@pytest.mark.parametrize(("width", "height", "size_px"), [(300, 200, 64), (97, 331, 128), (40, 30, 96)])
-def test_resize_equals_torchvision(width: int, height: int, size_px: int) -> None:
-    """Down and up, a resize equals torchvision's antialiased bilinear one within a rounding step, on hard noise."""
+@pytest.mark.parametrize(
+    ("width", "height", "size_px"), [(300, 200, 64), (97, 331, 128), (40, 30, 96), (3, 700, 33), (1, 1, 8)]
+)
+def test_resize_equals_pillows(width: int, height: int, size_px: int) -> None:
+    """Down and up, a resize equals Pillow's bilinear one within a rounding step, on hard noise; a box is cut first."""
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    tensor = torch.from_numpy(noise).permute(2, 0, 1)
-    theirs = resize(tensor, [size_px, size_px], InterpolationMode.BILINEAR, antialias=True).permute(1, 2, 0).numpy()
-    for box in (None, (0.0, 0.0, float(width), float(height))):
-        assert np.abs(resize_photo(Image.fromarray(noise), size_px, box).astype(int) - theirs).max() <= 1
+    image = Image.fromarray(noise)
+    boxes = [(0, 0, width, height), (width // 3, height // 4, width, height - height // 5)]
+    for box in boxes:
+        theirs = np.asarray(image.crop(box).resize((size_px, size_px), Image.Resampling.BILINEAR)).astype(int)
+        assert np.abs(resize_photo(image, size_px, box).astype(int) - theirs).max() <= 1
+    assert np.array_equal(resize_photo(image, size_px), resize_photo(image, size_px, boxes[0]))
+    assert np.array_equal(np.asarray(image), noise), "the photograph is left as it was"
 
 
 def load_marked(index: int, size_px: int) -> NDArray[np.uint8]:

@@ -2,13 +2,16 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from hectocar import ArtifactError, Classifier, ConfigError
+import hectocar
+from hectocar import ArtifactError, Classifier, ConfigError, DataError
 from hectocar.cli import main
 from hectocar.dataset.decisions import (
     DECISIONS_FILE,
@@ -22,11 +25,13 @@ from hectocar.dataset.decisions import (
 from hectocar.dataset.run_inputs import read_run
 from hectocar.delivery import stream
 from hectocar.delivery.bundle import read_model
+from hectocar.delivery.runs import read_run_model
 from hectocar.delivery.stream import parts_folder, predict_in_parts
 from hectocar.finishing.out_of_fold import (
     CLEAN,
     SHIFTED,
     UNUSABLE_CONDITION,
+    ViewTable,
     measure_brightness,
     predict_out_of_fold,
     predict_views,
@@ -80,6 +85,12 @@ def bundle(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def ask(run_folder: Path, data: Path, views: list[str], condition: str) -> ViewTable:
+    """Out of fold, on a processor."""
+    run = read_run(run_folder)
+    return predict_views(run, read_run_model(run), data, find_views(views), condition, 100.0, CPU, NoProgress())
+
+
 def test_finish_prints_and_writes_its_tables(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Every table is on the screen and in the report; the figures are there for programs, the picture for people."""
     folder = tmp_path / "bundle"
@@ -96,7 +107,7 @@ def test_finish_prints_and_writes_its_tables(runs: list[Path], tmp_path: Path, c
 
 def test_the_plain_view_out_of_fold_is_what_the_run_validates(runs: list[Path], showroom: Path) -> None:
     """Each photograph is predicted by the network that did not see it, in the plain view exactly as in validation."""
-    table = predict_views(runs[0], showroom, find_views(CANDIDATES.split(",")), CLEAN, 100.0, CPU, NoProgress())
+    table = ask(runs[0], showroom, CANDIDATES.split(","), CLEAN)
     run = read_run(runs[0])
     config, manifest, folds = run.config, run.manifest, run.folds
     assert sorted(table.image_id) == sorted(manifest.image_id[row] for row in manifest.used())
@@ -115,11 +126,7 @@ def test_the_plain_view_out_of_fold_is_what_the_run_validates(runs: list[Path], 
 
 def test_shifted_and_unusable_tables_hold_the_same_photographs(runs: list[Path], showroom: Path) -> None:
     """Shifted: every photograph, darker. Unusable: some photographs, once in each way."""
-    views = find_views(["plain"])
-    tables = {
-        name: predict_views(runs[0], showroom, views, name, 100.0, CPU, NoProgress())
-        for name in (CLEAN, SHIFTED, UNUSABLE_CONDITION)
-    }
+    tables = {name: ask(runs[0], showroom, ["plain"], name) for name in (CLEAN, SHIFTED, UNUSABLE_CONDITION)}
     assert tables[CLEAN].image_id == tables[SHIFTED].image_id
     assert (tables[CLEAN].looks[:, 0] > tables[SHIFTED].looks[:, 0] + 10).all()
     kinds = tables[UNUSABLE_CONDITION].kind
@@ -133,20 +140,36 @@ def test_audit_and_finish_share_what_was_predicted(
     monkeypatch.setattr("hectocar.finishing.out_of_fold.infer_views", None)
     assert len(predict_out_of_fold(runs[0], showroom, CPU, NoProgress()).image_id) > 0
     with pytest.raises(TypeError):
-        predict_views(runs[0], showroom, find_views(["half"]), CLEAN, 100.0, CPU, NoProgress())
+        ask(runs[0], showroom, ["half"], CLEAN)
 
 
-def test_photographs_that_are_gone_or_changed_are_not_judged(runs: list[Path], showroom: Path, tmp_path: Path) -> None:
-    """Replaced by another picture, emptied or deleted since the run was made: named, before any network is asked."""
+def test_photographs_that_are_gone_or_changed_are_not_judged(
+    runs: list[Path], showroom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replaced by another picture, emptied or deleted since the run was made: named, before any network is asked. Every
+    photograph is read once for it."""
     moved = tmp_path / "moved"
     shutil.copytree(showroom, moved)
     manifest = read_run(runs[0]).manifest
     first, second = (moved / manifest.path[row] for row in manifest.used()[:2])
     replaced = lambda: first.write_bytes(second.read_bytes())  # noqa: E731
+    read: list[Path] = []
+    monkeypatch.setattr("hectocar.dataset.manifest.read_photo_bytes", lambda file: read.append(file) or read_photo_bytes(file))
+    monkeypatch.setattr("hectocar.finishing.out_of_fold.infer_views", None)
     for change in (replaced, lambda: first.write_bytes(b""), first.unlink):
         change()
-        with pytest.raises(ArtifactError, match="1 photographs are missing or not those of the run, first train"):
-            predict_views(runs[0], moved, find_views(["half"]), CLEAN, 100.0, CPU, NoProgress())
+        with pytest.raises(DataError, match=r"1 of \d+ photographs are not those of the run: train.*--data DIR"):
+            hectocar.finish(runs[0], tmp_path / "b", data=moved, views=["half"], device="cpu")
+        assert len(read) == len(manifest.used())
+        read.clear()
+
+
+def test_what_is_no_run_or_no_view_is_refused_before_torch_is_loaded(runs: list[Path], tmp_path: Path) -> None:
+    """At once, by `finish` and `bundle`."""
+    code = "import sys; from hectocar.cli import main; print(main(sys.argv[1:]), 'torch' in sys.modules)"
+    for command in (["finish", tmp_path], ["finish", runs[0], "--views", "plane"], ["bundle", tmp_path]):
+        words = [sys.executable, "-c", code, *command, "--out", tmp_path / "b"]
+        assert subprocess.run(words, check=True, timeout=300, capture_output=True, text=True).stdout == "2 False\n", command
 
 
 def test_what_an_audit_suspects_is_expected_for_apart(
@@ -176,11 +199,11 @@ def test_what_an_audit_suspects_is_expected_for_apart(
 
 def test_the_bundle_holds_what_prediction_needs_and_no_path(bundle: Path, runs: list[Path], tmp_path: Path) -> None:
     """Networks of both runs, a bank each, the finish; no folder of the machine; it answers after a move."""
-    spec = read_model(bundle)
+    spec, manifest = read_model(bundle), read_run(runs[0]).manifest
     assert [(member.model, member.fold) for member in spec.members] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert all(member.bank for member in spec.members)
     assert spec.finish is not None
-    assert spec.finish.brightness == pytest.approx(measure_brightness(runs[0], read_run(runs[0]).manifest.root))
+    assert spec.finish.brightness == pytest.approx(measure_brightness(manifest, manifest.root))
     text = (bundle / "bundle.json").read_text("utf-8")
     assert str(runs[0].parent) not in text
     moved = tmp_path / "moved"

@@ -9,8 +9,9 @@ from PIL import Image
 
 from hectocar.config.schema import AugmentConfig, DataConfig
 from hectocar.errors import DataError
-from hectocar.photos.decode import decode_photo, read_photo_bytes, resize_photo
-from hectocar.training.augment import NUM_CROP_DRAWS, draw_crop_box, uniform_draws
+from hectocar.photos.decode import decode_photo, read_photo_bytes
+from hectocar.photos.render import resize_photo
+from hectocar.training.draws import NUM_CROP_DRAWS, draw_crop_box, uniform_draws
 from hectocar.training.loader import iter_training_batches, load_crop
 
 NUM_PHOTOS = 9

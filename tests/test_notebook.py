@@ -129,6 +129,12 @@ def test_the_stored_notebook_is_small_and_knows_no_machine() -> None:
     assert all(output.output_type != "error" and output.get("name") != "stderr" for output in outputs)
 
 
+def test_the_notebook_knows_the_public_face_only() -> None:
+    """Whatever it needs, a reader's own program finds in ``hectocar`` itself."""
+    source = "\n".join(cell.source for cell in code_cells(read_notebook()).values())
+    assert re.findall(r"^(?:from|import) hectocar\S+", source, re.MULTILINE) == []
+
+
 def test_cells_are_named_and_short() -> None:
     """Ids say what a cell does and stay as they are; what is longer than a few lines belongs to the library."""
     notebook = read_notebook()

@@ -11,7 +11,8 @@ import pytest
 
 from hectocar.cli import main
 from hectocar.delivery import stream
-from hectocar.delivery.predictor import Classifier, ProbabilityTable
+from hectocar.delivery.prediction import ProbabilityTable
+from hectocar.delivery.predictor import Classifier
 from hectocar.disk.locks import hold_lock
 from hectocar.disk.outputs import identify
 from hectocar.disk.writing import name_beside

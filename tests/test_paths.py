@@ -102,7 +102,7 @@ def test_a_test_photograph_meets_few_files(bundle: Path, tmp_path: Path) -> None
     """Through two views, two networks, their neighbours and every link."""
     classifier, (car, *_) = Classifier.load(bundle, "cpu"), write_photos(tmp_path)
     lines = count(lambda: classifier.predict(car))
-    assert len(lines) <= 18, sorted(lines)
+    assert len(lines) <= 19, sorted(lines)
     assert sum(lines.values()) <= 3000, lines
 
 
@@ -124,7 +124,7 @@ def test_a_training_photograph_meets_few_files(tmp_path: Path) -> None:
 
     lines = count(work)
     assert {"training/step.py", "training/augment.py", "photos/decode.py", "network/carnet.py"} <= set(lines)
-    assert len(lines) <= 14, sorted(lines)
+    assert len(lines) <= 16, sorted(lines)
     assert sum(lines.values()) <= 2220, lines
 
 

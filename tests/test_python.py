@@ -10,11 +10,15 @@ import pytest
 from PIL import Image
 
 import hectocar
-from hectocar import Classifier, ConfigError, DataError
+from hectocar import ArtifactError, Classifier, ConfigError, DataError
 from hectocar.results import Result
+from hectocar.verbs.answers import PredictResult
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "python.md"
-VERBS = ("audit", "deal_folds", "train", "finish", "predict", "score", "ablate", "load_config")
+VERBS = (
+    "audit", "read_audit", "deal_folds", "draw_photos", "preview", "train", "finish", "predict", "score", "ablate",
+    "load_config", "write_showroom",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +38,12 @@ def test_every_example_runs_and_leaves_what_it_says(namespace: dict[str, object]
     folder = namespace["folder"]
     assert isinstance(folder, Path)
     for name in ("AUDIT/audit.html", "folds.csv", "RUN/fold1/best.safetensors", "BUNDLE/bundle.json", "submission.csv",
-                 "SCORE/score.html", "ABLATION/table.md"):  # fmt: skip
+                 "SCORE/score.html", "ABLATION/table.md", "copies.png", "preview.png", "answers.png",
+                 "explained.png"):  # fmt: skip
         assert (folder / name).is_file(), name
     text = DOCS.read_text("utf-8")
     assert all(f"{verb}(" in text for verb in (*VERBS, "predict_many", "predict_proba", "embed"))
+    assert re.findall(r"^ *(?:from|import) hectocar\.\S+", text, re.MULTILINE) == []
 
 
 def test_results_are_tables_in_a_console_and_in_a_notebook(namespace: dict[str, object]) -> None:
@@ -133,3 +139,27 @@ def test_folds_that_are_none_are_refused_before_the_run(
 def test_a_classifier_says_what_it_is(namespace: dict[str, object]) -> None:
     text = repr(namespace["classifier"])
     assert re.fullmatch(r"Classifier\('BUNDLE': \d+ classes, 2 networks x [12] views, finished\)", text), text
+
+
+def test_pictures_replace_nothing_of_the_users_and_name_what_is_wrong(namespace: dict[str, object], tmp_path: Path) -> None:
+    """A picture of ours is drawn again; a file of the user's, an ID that was not predicted and an empty sheet are refused."""
+    answer, folder = namespace["answer"], namespace["folder"]
+    assert isinstance(answer, PredictResult)
+    assert isinstance(folder, Path)
+    mine = tmp_path / "mine.png"
+    mine.write_bytes(b"mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for draw in (answer.draw, answer.explain, lambda out: hectocar.preview("DATA", out, namespace["config"])):
+            with pytest.raises(ArtifactError, match=r"mine\.png"):
+                draw(mine)
+        for _ in range(2):
+            answer.draw("again.png", num_photos=1)
+        with pytest.raises(ConfigError, match="ids has 'nobody'"):
+            answer.explain(tmp_path / "no.png", ids=["nobody"])
+        with pytest.raises(DataError, match="no photographs to draw"):
+            hectocar.draw_photos({"none": []}, tmp_path / "no.png")
+        with pytest.raises(DataError, match=r"mine\.png"):
+            hectocar.draw_photos({"one": [mine]}, tmp_path / "no.png")
+    assert mine.read_bytes() == b"mine"
+    assert not (tmp_path / "no.png").exists()

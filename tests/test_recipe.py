@@ -16,6 +16,7 @@ from hectocar.training.recipe import (
     WARMUP_START,
     cosine_factor,
     epoch_plan,
+    is_validated,
     phase_at,
     plan_rows,
     step_learning_rates,
@@ -72,7 +73,9 @@ def test_seed2025_is_the_published_recipe(number: int) -> None:
 
 def test_the_finetuning_stage_is_the_last_epochs() -> None:
     """Its length is kept, and margin and smoothing are off in it only when asked; validation may be kept for the end."""
-    plain = dataclasses.replace(SEED2025.training, finetune_epochs=6, finetune_plain=True, validate_last_epochs=2)
+    plain = dataclasses.replace(
+        SEED2025.training, finetune_epochs=6, finetune_plain=True, validate_last_epochs=2, validate_every=0
+    )
     plans = [epoch_plan(dataclasses.replace(SEED2025, training=plain), epoch) for epoch in range(30)]
     assert [plan.finetune for plan in plans] == [False] * 24 + [True] * 6
     assert {(plan.margin_rad, plan.label_smoothing) for plan in plans[24:]} == {(0.0, 0.0)}
@@ -80,7 +83,10 @@ def test_the_finetuning_stage_is_the_last_epochs() -> None:
     assert [plan.validate for plan in plans] == [False] * 28 + [True] * 2
     kept = dataclasses.replace(SEED2025.training, finetune_epochs=6)
     assert epoch_plan(dataclasses.replace(SEED2025, training=kept), 29).margin_rad == 0.05
-    assert all(epoch_plan(SEED2025, epoch).validate for epoch in range(30))
+    asked = [epoch + 1 for epoch in range(30) if epoch_plan(SEED2025, epoch).validate]
+    assert asked == [5, 10, 15, 20, *range(25, 31)]
+    always = dataclasses.replace(SEED2025.training, validate_last_epochs=0)
+    assert all(is_validated(always, epoch) for epoch in range(30))
 
 
 def test_seed2025_has_the_published_numbers() -> None:

@@ -1,5 +1,6 @@
 """Laws of going on: a run that was cut off, anywhere and often, ends as if it had never been, to the last bit."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from hectocar.errors import ArtifactError, DataError
 from hectocar.network.weights import load_tensors_with_state
 from hectocar.progress import NoProgress
 from hectocar.training.loader import FoldData
+from hectocar.training.writer import TensorWriter
 from tiny import change, make_config, make_fold, train, write_photos
 
 CONFIGS: dict[str, Config] = {
@@ -177,7 +179,7 @@ def test_one_cut_at_any_report_resumes_exactly(
     check_equal(read_outcome(tmp_path, train(CONFIGS["float32"], data, tmp_path)), uninterrupted("float32"))
 
 
-@pytest.mark.parametrize("moment", ["hectocar.training.loop.save_tensors", "hectocar.training.loop.save_checkpoint"])
+@pytest.mark.parametrize("moment", ["hectocar.training.writer.save_tensors", "hectocar.training.loop.save_checkpoint"])
 def test_a_cut_between_best_and_last_resumes_exactly(
     moment: str, data: FoldData, uninterrupted: Callable[[str], Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +194,17 @@ def test_a_cut_between_best_and_last_resumes_exactly(
         patch.setattr(moment, cut)
         with pytest.raises(KeyboardInterrupt):
             train(CONFIGS["float32"], data, tmp_path)
+    check_equal(read_outcome(tmp_path, train(CONFIGS["float32"], data, tmp_path)), uninterrupted("float32"))
+
+
+@pytest.mark.parametrize("num_reports", [1, 8, 11, 17, 1000])
+def test_saving_in_the_background_changes_nothing(
+    num_reports: int, data: FoldData, uninterrupted: Callable[[str], Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a GPU: cut anywhere or not at all, the files and events are those of a run that saved at once."""
+    monkeypatch.setattr(TensorWriter, "for_device", lambda device: TensorWriter(background=True))
+    with contextlib.suppress(KeyboardInterrupt):
+        train(checkpoint_every_step(CONFIGS["float32"]), data, tmp_path, Interrupter(num_reports))
     check_equal(read_outcome(tmp_path, train(CONFIGS["float32"], data, tmp_path)), uninterrupted("float32"))
 
 

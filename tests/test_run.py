@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from hectocar.config.schema import Config
-from hectocar.dataset.run_inputs import Run, read_run
+from hectocar.dataset.run_inputs import Run, read_provenance, read_run
 from hectocar.disk import writing
 from hectocar.disk.locks import hold_lock
 from hectocar.errors import ArtifactError, ConfigError, HectocarError, WriteError
 from hectocar.network.weights import load_tensors_with_state
 from hectocar.progress import NoProgress
+from hectocar.training.memory import describe_device
 from hectocar.training.run import create_run, resume_run, start_run, train_folds
 from tiny import CPU, change, make_config, write_photos
 
@@ -31,6 +32,13 @@ def run(photos: Path, tmp_path: Path) -> Run:
 
 def train_all(run: Run, folds: tuple[int, ...] = (0,)) -> dict[int, dict[str, object]]:
     return train_folds(run, folds, CPU, NoProgress())
+
+
+def test_provenance_names_the_device(run: Run) -> None:
+    """With what its speed and last bits depend on: instructions and threads of a processor, CUDA and cuDNN of a GPU."""
+    environment = read_provenance(run.folder).environment
+    assert environment.items() >= describe_device(CPU).items()
+    assert {"device", "torch", "timm"} <= environment.keys()
 
 
 def test_an_existing_folder_is_refused(photos: Path, tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from hectocar.network import arithmetic
 from hectocar.network.arithmetic import autocast, has_fast_precision
 from hectocar.network.weights import load_tensors_with_state
 from hectocar.photos.batches import view_photo
-from hectocar.photos.decode import decode_photo, fit_photo
+from hectocar.photos.decode import decode_photo
+from hectocar.photos.render import fit_photo
 from hectocar.photos.shift import PhotoShift, apply_shift
 from pictures import encode, make_picture
 from tiny import make_config, make_fold, train, write_photos

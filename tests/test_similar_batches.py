@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hectocar.config.schema import MixPhase
-from hectocar.training.augment import draw_mix_params
+from hectocar.training.draws import draw_mix_params
 from hectocar.training.sampler import epoch_batches
 
 

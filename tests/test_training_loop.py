@@ -222,3 +222,21 @@ def test_the_loss_falls(data: FoldData, tmp_path: Path) -> None:
     assert losses[-1] < 0.75 * losses[0]
     assert best["log_loss"] < np.log(4)
     assert best["top1"] > 0.5
+
+
+def test_validation_may_be_seldom_and_of_the_average_alone(data: FoldData, tmp_path: Path) -> None:
+    """Only the epochs asked for have results, of one set of weights; the training itself is the same to the bit."""
+    often = make_config(epochs=4, ema_decay=0.5, select="last")
+    seldom = make_config(epochs=4, ema_decay=0.5, select="last", validate_every=2, validate_last_epochs=1, validate_raw=False)
+    train(often, data, tmp_path / "often")
+    result = train(seldom, data, tmp_path / "seldom")
+    assert [sorted({"raw", "ema"} & set(event)) for event in read_epochs(tmp_path / "seldom")] == [[], ["ema"], [], ["ema"]]
+    assert (result["epoch"], result["weights"]) == (4, "ema")
+    whole, other = read_tensors(tmp_path / "often"), read_tensors(tmp_path / "seldom")
+    assert all(torch.equal(tensor, other[name]) for name, tensor in whole.items())
+
+
+def test_without_an_average_the_raw_weights_are_validated(data: FoldData, tmp_path: Path) -> None:
+    """``validate_raw`` off leaves something to keep."""
+    result = train(make_config(epochs=1, ema_decay=0.0, validate_raw=False), data, tmp_path)
+    assert result["weights"] == "raw"

@@ -11,11 +11,12 @@ from PIL import Image
 
 from hectocar.errors import ConfigError, DataError
 from hectocar.photos.batches import RenderBatch, iter_render_batches, render_photo, shift_change, view_photo
-from hectocar.photos.decode import decode_photo, fit_photo, read_photo_bytes
+from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.photos.measure import measure_photo
+from hectocar.photos.render import brighten_picture, fit_photo, render_picture
 from hectocar.photos.shift import PhotoShift
 from hectocar.photos.unusable import UNUSABLE, make_unusable
-from hectocar.photos.views import VIEWS, Render, brighten_picture, find_views, measure_look, plan_renders, render_picture
+from hectocar.photos.views import VIEWS, Render, find_views, measure_look, plan_renders
 from tiny import write_photos
 
 SIZE_PX = 48
@@ -109,10 +110,11 @@ def test_batches_hold_every_photograph_once_in_order_whatever_the_workers(files:
         assert np.array_equal(picture, np.concatenate([batch.pictures[place] for batch in one]))
 
 
-def test_memory_of_a_batch_is_bounded(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large pictures come in small batches, one photograph at least."""
-    monkeypatch.setattr("hectocar.photos.batches._MAX_BATCH_BYTES", 1)
-    assert [len(batch.index_B) for batch in all_batches(files)] == [1] * len(files)
+def test_memory_of_a_batch_is_bounded(files: list[Path]) -> None:
+    """Large pictures come in small batches, one photograph at least; each render lies in one piece, ready to be sent."""
+    batches = all_batches(files, max_bytes=1)
+    assert [len(batch.index_B) for batch in batches] == [1] * len(files)
+    assert all(picture.flags.c_contiguous for batch in all_batches(files) for picture in batch.pictures)
 
 
 def test_a_damaged_photograph_is_named(files: list[Path], tmp_path: Path) -> None:

@@ -241,7 +241,7 @@ def test_the_largest_seed_works_everywhere() -> None:
     import numpy as np
     import torch
 
-    from hectocar.training.augment import uniform_draws
+    from hectocar.training.draws import uniform_draws
 
     seed = read_config(settings=[f"training.seed={2**63 - 1}", f"data.fold_seed={2**63 - 1}"]).training.seed
     torch.Generator().manual_seed(seed)

@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 from hectocar.errors import ArtifactError, ConfigError, DataError, HectocarError
 
 if TYPE_CHECKING:
-    from hectocar.delivery.predictor import Classifier, Prediction
+    from hectocar.delivery.prediction import Prediction
+    from hectocar.delivery.predictor import Classifier
+    from hectocar.progress import NoProgress
+    from hectocar.showroom import ShowroomSpec, write_showroom
     from hectocar.verbs.answers import predict, score
     from hectocar.verbs.configuration import load_config
-    from hectocar.verbs.photographs import audit, deal_folds
+    from hectocar.verbs.photographs import audit, deal_folds, read_audit
+    from hectocar.verbs.pictures import draw_photos, preview
     from hectocar.verbs.training import ablate, finish, train
 
 __all__ = [
@@ -24,22 +28,32 @@ __all__ = [
     "ConfigError",
     "DataError",
     "HectocarError",
+    "NoProgress",
     "Prediction",
+    "ShowroomSpec",
     "ablate",
     "audit",
     "deal_folds",
+    "draw_photos",
     "finish",
     "load_config",
     "predict",
+    "preview",
+    "read_audit",
     "score",
     "train",
+    "write_showroom",
 ]
 
 
 _HOMES = {
-    **dict.fromkeys(("Classifier", "Prediction"), "hectocar.delivery.predictor"),
+    "Classifier": "hectocar.delivery.predictor",
+    "Prediction": "hectocar.delivery.prediction",
+    "NoProgress": "hectocar.progress",
+    **dict.fromkeys(("ShowroomSpec", "write_showroom"), "hectocar.showroom"),
     "load_config": "hectocar.verbs.configuration",
-    **dict.fromkeys(("audit", "deal_folds"), "hectocar.verbs.photographs"),
+    **dict.fromkeys(("audit", "deal_folds", "read_audit"), "hectocar.verbs.photographs"),
+    **dict.fromkeys(("draw_photos", "preview"), "hectocar.verbs.pictures"),
     **dict.fromkeys(("train", "finish", "ablate"), "hectocar.verbs.training"),
     **dict.fromkeys(("predict", "score"), "hectocar.verbs.answers"),
 }

@@ -1,6 +1,5 @@
 """What a step returns to a person: a table, shown as text in a console and as HTML in a notebook."""
 
-import html
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
@@ -25,10 +24,10 @@ class Result(ABC):
         return "\n".join([type(self).__name__, *lines, *([rest] if rest else [])])
 
     def _repr_html_(self) -> str:
+        from hectocar.pages.environment import render  # a console needs no template
+
         header, rows, rest = self._shown()
-        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
-        body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
+        return render("table.html", header=header, rows=rows, rest=rest)
 
     def _shown(self) -> tuple[Sequence[str], Table, str]:
         header, *rows = self.table()

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from hectocar.photos.decode import decode_photo, fit_photo, read_photo_bytes
+from hectocar.photos.decode import decode_photo, read_photo_bytes
 
 SIDE_PX = 96
 _COARSE_PX, _COARSE_STEPS, _FINE_STEPS = 48, 12, 6
@@ -53,7 +54,7 @@ def load_grey(file: Path, max_megapixels: float) -> Grey:
         DataError: It cannot be read.
     """
     image = decode_photo(read_photo_bytes(file), max_megapixels=max_megapixels, min_side_px=2 * SIDE_PX)
-    return fit_photo(image.convert("L"), SIDE_PX, "stretch").astype(np.float32)
+    return np.asarray(image.convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.BILINEAR), dtype=np.float32)
 
 
 def align_photos(first_SS: Grey, second_SS: Grey, *, mirrored: bool, box: Box = (0.0, 0.0, 1.0, 1.0)) -> Alignment:

@@ -5,6 +5,7 @@ OUT/decisions.csv (which a person may edit), audit.html, photos.parquet (every m
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -193,19 +194,18 @@ def write_audit(report: AuditReport, out: Path, progress: Progress, overwrite: b
     Raises:
         ArtifactError: A file was edited while the audit worked.
     """
-    publish_folder(
-        out, "audit", lambda folder: _fill_audit(report, folder, progress), last=AUDIT_FILE, overwrite=overwrite, advice=EDITED
-    )
+    fill = partial(_fill_audit, report, out=out, progress=progress)
+    publish_folder(out, "audit", fill, last=AUDIT_FILE, overwrite=overwrite, advice=EDITED)
 
 
-def _fill_audit(report: AuditReport, folder: Path, progress: Progress) -> None:
+def _fill_audit(report: AuditReport, folder: Path, out: Path, progress: Progress) -> None:
     write_decisions(folder / DECISIONS_FILE, report.decisions)
     save_measurements(report, folder / "photos.parquet")
     shift = report.drift.shift.shift if report.drift and report.drift.shift else None
     if shift is not None and not shift.is_identity:
         write_json(folder / SHIFT_FILE, encode(shift))
     progress.note("drawing the page")
-    write_page(report, folder / "audit.html")
+    write_page(report, folder / "audit.html", out)
     train = [k for k, name in enumerate(report.class_name) if name]
     facts = AuditFacts(
         made=utc_now(),

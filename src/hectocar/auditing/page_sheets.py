@@ -1,17 +1,16 @@
 """Contact sheets of the audit's page: for each kind of finding the photographs side by side, the surest first."""
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hectocar.auditing.report import AuditReport
-from hectocar.dataset.decisions import DECISIONS_FILE, KEEP, KINDS, Decision
-from hectocar.pages.parts import THUMB_LONG_SIDE_PX, Album, count_html, escape, name_html
+from hectocar.dataset.decisions import KEEP, KINDS, Decision
+from hectocar.pages.pictures import THUMB_LONG_SIDE_PX
 
 DUPLICATE_KINDS = ("exact_duplicate", "duplicate_other_class", "near_duplicate", "train_test_duplicate")
 MAX_IN_GROUP = 8
-OPEN_GROUPS, OPEN_SUSPECTS = 12, 20
-"""What follows is folded away."""
 LIKELY_SCORE = 0.5
 """Suspects below it are folded away: at that score more are right than wrong."""
 TITLES = {
@@ -55,8 +54,18 @@ class Item:
     """Empty for the test set."""
     is_partner: bool = False
     """It has no row of its own and is shown because a row names it."""
-    likes: tuple[tuple[str, int | None], ...] = ()
-    """Other photographs that help to judge it: (what it is, place)."""
+    likes: tuple[tuple[str, str, int | None], ...] = ()
+    """Other photographs that help to judge it: (what is said of it, class, place)."""
+
+
+@dataclass(frozen=True)
+class GroupHead:
+    """What stands above a group, and the reasons that stand below its photographs where they differ."""
+
+    name: str
+    words: tuple[str, ...]
+    reasons: dict[str, str]
+    """File -> reason; empty where all have one, which is then among the words."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,25 @@ class Sheet:
     def places(self) -> list[int | None]:
         """The photographs shown, each as often as it is shown."""
         items = [item for group in self.groups for item in group]
-        return [item.place for item in items] + [place for item in items for _, place in item.likes]
+        return [item.place for item in items] + [place for item in items for _, _, place in item.likes]
+
+    @property
+    def is_grouped(self) -> bool:
+        return self.kind in DUPLICATE_KINDS
+
+    def head(self, group: Sequence[Item]) -> GroupHead:
+        """Of one of the groups."""
+        named = {item.row.file: place for place, item in enumerate(group)}
+        rows = [item.row for item in group if not item.is_partner]
+        reasons = {row.file: _short_reason(row, named) for row in rows}
+        differ, score = len(set(reasons.values())) > 1, max(row.score for row in rows)
+        hidden = self.num_hidden.get(rows[0].group or rows[0].file, 0)
+        words = (
+            "" if differ else reasons[rows[0].file],
+            f"likeness {score:.3f}" if score < 1 else "",
+            f"{hidden:,} more of this group are not shown" if hidden else "",
+        )
+        return GroupHead(rows[0].group, tuple(word for word in words if word), reasons if differ else {})
 
 
 def choose_sheets(report: AuditReport, *, max_groups: int, max_suspects: int) -> dict[str, Sheet]:
@@ -136,16 +163,13 @@ def _choose_suspects(report: AuditReport, kind: str, rows: Sequence[Decision], p
     items = [_item(report, row, place_of) for row in ranked[:limit]]
     if kind == "wrong_label":
         examples = _choose_examples(report)
-        items = [
-            Item(
-                item.row,
-                item.place,
-                item.class_name,
-                likes=(("filed under", examples.get(item.class_name)), ("looks like", examples.get(item.row.label))),
-            )
-            for item in items
-        ]
+        items = [dataclasses.replace(item, likes=_list_likes(item, examples)) for item in items]
     return Sheet(kind, tuple((item,) for item in items), len(rows), count_likely(report, kind, ranked))
+
+
+def _list_likes(item: Item, examples: dict[str, int]) -> tuple[tuple[str, str, int | None], ...]:
+    filed, label = item.class_name, item.row.label
+    return ("filed under", filed or "test set", examples.get(filed)), ("looks like", label or "unknown", examples.get(label))
 
 
 def count_likely(report: AuditReport, kind: str, rows: Sequence[Decision]) -> int:
@@ -170,103 +194,9 @@ def _choose_examples(report: AuditReport) -> dict[str, int]:
     return {name: max(places, key=merit) for name, places in seen.items()}
 
 
-def sheet_html(sheet: Sheet, album: Album) -> str:
-    """The photographs of one kind, and how many are not shown."""
-    shown, noun = len(sheet.groups), "group" if sheet.kind in DUPLICATE_KINDS else "photograph"
-    if not shown:
-        return '<p class="soft">None found.</p>' if not sheet.num_groups else _limit_html(sheet, noun)
-    if sheet.kind in DUPLICATE_KINDS:
-        body = _fold([_group_html(group, sheet.num_hidden, album) for group in sheet.groups], "groups", OPEN_GROUPS, "group")
-    elif sheet.kind == "odd_but_fine":
-        body = _fold([_suspect_html(group[0], album) for group in sheet.groups], "grid", OPEN_SUSPECTS, "photograph")
-    else:
-        body = _suspects_html(sheet, album)
-    return _limit_html(sheet, noun) + body
-
-
-def _limit_html(sheet: Sheet, noun: str) -> str:
-    shown, total = len(sheet.groups), sheet.num_groups
-    if shown == total:
-        return f'<p class="note">{count_html(total, noun)}, all shown.</p>'
-    return f'<p class="note">{shown:,} of {count_html(total, noun)} shown; all are in {DECISIONS_FILE}.</p>'
-
-
-def _suspects_html(sheet: Sheet, album: Album) -> str:
-    layout = "grid wide" if sheet.kind == "wrong_label" else "grid"
-    cards = [_suspect_html(group[0], album) for group in sheet.groups]
-    likely, others = cards[: sheet.num_likely], cards[sheet.num_likely :]
-    body = _fold(likely, layout, OPEN_SUSPECTS, "likely one") if likely else '<p class="soft">None of them is likely.</p>'
-    less = f"{count_html(len(others), 'less sure suspect')}: here most photographs are probably right"
-    return body + (_details_html(less, others, layout) if others else "")
-
-
-def _fold(cards: Sequence[str], layout: str, num_open: int, noun: str) -> str:
-    """The first cards, and the rest behind a line that opens: a page that ends is read to its end."""
-    first = f'<div class="{layout}">{"".join(cards[:num_open])}</div>'
-    rest = cards[num_open:]
-    return first + (_details_html(f"{count_html(len(rest), f'more {noun}')}", rest, layout) if rest else "")
-
-
-def _details_html(label: str, cards: Sequence[str], layout: str) -> str:
-    return f'<details><summary>{label}</summary><div class="{layout}">{"".join(cards)}</div></details>'
-
-
-def _suspect_html(item: Item, album: Album) -> str:
-    row, given = item.row, item.class_name or "test set"
-    picture = f'<div class="frame">{album.picture(item.place, f"{row.file}, class {given}")}</div>'
-    tag = tag_html(row.decision)
-    path = f'<div class="path">{name_html(row.file)}</div>'
-    score = "" if row.kind == "odd_but_fine" else f'<span class="num" title="how sure, 0 to 1">{row.score:.2f}</span> '
-    if row.kind != "wrong_label":
-        caption = f"{tag}{score}<b>{name_html(given)}</b><div>{escape(row.reason)}</div>{path}"
-        return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>"
-    names = {"filed under": given, "looks like": row.label or "unknown"}
-    likes = "".join(
-        f"<div>{what} <b>{name_html(names[what])}</b>{_example_html(place, names[what], album)}</div>"
-        for what, place in item.likes
-    )
-    caption = f"<figcaption>{tag}{score}{escape(row.reason)}{path}</figcaption>"
-    return f'<figure class="suspect">{picture}<div class="like">{likes}</div>{caption}</figure>'
-
-
-def _example_html(place: int | None, name: str, album: Album) -> str:
-    return "" if place is None else album.picture(place, f"another photograph of {name}")
-
-
-def _group_html(group: Sequence[Item], num_hidden: dict[str, int], album: Album) -> str:
-    named = {item.row.file: place for place, item in enumerate(group)}
-    rows = [item.row for item in group if not item.is_partner]
-    reasons = {item.row.file: _short_reason(item.row, named) for item in group}
-    shared = {reasons[row.file] for row in rows}
-    key = rows[0].group or rows[0].file
-    score = max(row.score for row in rows)
-    head = [f"<b>{name_html(rows[0].group)}</b>"] if rows[0].group else []
-    head += [escape(*shared)] if len(shared) == 1 else []
-    head += [f'likeness <span class="num">{score:.3f}</span>'] if score < 1 else []
-    head += [f"{num_hidden[key]:,} more of this group are not shown"] if key in num_hidden else []
-    figures = "".join(_member_html(item, reasons[item.row.file] if len(shared) > 1 else "", album) for item in group)
-    pair = " pair" if len(group) <= 2 else ""
-    return f'<div class="group{pair}"><p class="soft">{" · ".join(head)}</p><div class="row">{figures}</div></div>'
-
-
 def _short_reason(row: Decision, named: dict[str, int]) -> str:
     """The reason without the partner's path where the partner is shown beside it."""
     partner = partner_of(row.reason, named)
     detail, _, more = row.reason.rpartition(f": {partner}") if partner else ("", "", "")
     # Only in training have all partners rows of their own, and so a place on the sheet.
     return detail + (more if row.kind == "train_test_duplicate" else "") if detail else row.reason
-
-
-def _member_html(item: Item, reason: str, album: Album) -> str:
-    row = item.row
-    alt = f"{row.file}, class {item.class_name}" if item.class_name else f"{row.file}, test set"
-    tag = '<span class="tag">test set</span>' if not item.class_name else tag_html(row.decision)
-    name = f"<b>{name_html(item.class_name)}</b>" if item.class_name else ""
-    why = f"<div>{escape(reason)}</div>" if reason and not item.is_partner else ""
-    caption = f'<figcaption>{tag}{name}<div class="path">{name_html(row.file)}</div>{why}</figcaption>'
-    return f'<figure><div class="frame">{album.picture(item.place, alt)}</div>{caption}</figure>'
-
-
-def tag_html(decision: str) -> str:
-    """A decision as a small label."""
-    return f'<span class="tag {escape(decision)}">{escape(decision)}</span>'

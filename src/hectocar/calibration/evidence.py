@@ -4,8 +4,7 @@ Shapes: N rows (a photograph under a condition), G trained classes, R models, V 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,11 +44,7 @@ class Evidence:
 
     def take(self, places: Sequence[int]) -> "Evidence":
         """With some of the tables only."""
-        return _replace(self, log_probs=tuple(self.log_probs[place] for place in places))
-
-
-def _replace(evidence: Evidence, **changes: Any) -> Evidence:
-    return Evidence(**{**evidence.__dict__, **changes})
+        return replace(self, log_probs=tuple(self.log_probs[place] for place in places))
 
 
 @dataclass(frozen=True)
@@ -109,7 +104,7 @@ def measure_gain(loss_N: Floats, before_N: Floats, rows: NDArray[np.bool_]) -> G
 
 def take_rows(evidence: Evidence, rows: Ints) -> Evidence:
     """Some rows of everything."""
-    return _replace(
+    return replace(
         evidence,
         log_probs=tuple(table[rows] for table in evidence.log_probs),
         neighbour_labels=tuple(table[rows] for table in evidence.neighbour_labels),

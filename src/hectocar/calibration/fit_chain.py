@@ -18,6 +18,7 @@ from hectocar.calibration.fit_floor import FloorFitter
 from hectocar.calibration.fit_links import ChainFitter, Decided
 from hectocar.calibration.link import Link, arithmetic_mean
 from hectocar.calibration.neighbours import NeighbourLink, NeighbourModel
+from hectocar.calibration.screen_views import ScreenedView
 from hectocar.progress import Progress
 from hectocar.scoring.metrics import standard_error
 from hectocar.scoring.reliability import (
@@ -81,6 +82,8 @@ class FinishReport:
     """By condition: the whole chain against one network in the plain view."""
     nested: NDArray[np.float32]
     """(N, G) log probabilities by links that were not fitted on the row."""
+    screened: tuple[ScreenedView, ...] = ()
+    """What told hopeless views, before these photographs were asked about."""
 
     @property
     def insurance(self) -> Insurance:

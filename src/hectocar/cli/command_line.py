@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from hectocar.allocator import keep_freed_memory
 from hectocar.cli.boundary import run_guarded
 from hectocar.cli.commands import COMMANDS
 from hectocar.cli.options import NOTHING_WRITTEN
@@ -20,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     (args,) = parsed
     command = COMMANDS[args.command]
+    keep_freed_memory()
     again = NOTHING_WRITTEN if args.command == "predict" and args.out is None else command.AGAIN
     return run_guarded(lambda: command.run(args), again=again, debug=args.debug, out=getattr(args, "out", None))
 

@@ -171,9 +171,14 @@ class TrainingConfig:
     pretrained_mix: tuple[float, ...] = ()
     """After the last epoch, the best backbone is mixed with these shares of its pretrained weights, and the best kept."""
     precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Arithmetic of the backbone; pooling, head and loss are always float32. float16 uses a loss scaler."""
+    """Arithmetic of the backbone; pooling, head and loss are always float32. float16 uses a loss scaler. float32 is exact on
+    a GPU too: TF32 is switched off, in training, validation and prediction."""
     validate_last_epochs: int = 0
-    """Validate only after the last so many epochs, from which the best is chosen; 0 validates after each."""
+    """Validate after each of the last so many epochs; 0 validates after every epoch."""
+    validate_every: int = 0
+    """Before those, validate after each so many epochs; 0 does not."""
+    validate_raw: bool = True
+    """Validate the raw weights beside the averaged ones; off, only the averaged can be kept, where there are any."""
     memory_gib: float = 0.0
     """Memory that a training step may take; a batch that needs more is split, and its gradients are accumulated. 0: what
     the device has."""
@@ -217,5 +222,6 @@ class TrainingConfig:
         )
         problems.within("memory_gib", self.memory_gib, 0, 100_000, " (automatic)")
         problems.within("validate_last_epochs", self.validate_last_epochs, 0, MAX_EPOCHS, " (each epoch)")
+        problems.within("validate_every", self.validate_every, 0, MAX_EPOCHS, " (not before the last)")
         problems.within("checkpoint_minutes", self.checkpoint_minutes, 0, 100_000, " (every step)")
         problems.raise_if_any()

@@ -55,11 +55,12 @@ class Run:
 
 
 def outcome_tree(config: Config, sources: Mapping[str, Source]) -> dict[str, Any]:
-    """The configuration without what cannot change a result: the pace of checkpoints, the number of workers, and where the
-    files lie that it names, of which the digest stands there instead."""
+    """The configuration without what cannot change a result: the pace of checkpoints, the number and kind of workers, and
+    where the files lie that it names, of which the digest stands there instead."""
     tree: dict[str, Any] = encode(config)
     tree["training"].pop("checkpoint_minutes")
     tree["data"].pop("num_workers")
+    tree["data"].pop("loader")
     for key, source in sources.items():
         section, name, *place = key.split(".")
         if place:
@@ -104,16 +105,17 @@ def _named_paths(config: Config) -> dict[str, Path]:
     return {key: Path(text) for key, text in named.items() if text}
 
 
-def describe_run(run: Run, files: Mapping[str, str]) -> Provenance:
+def describe_run(run: Run, files: Mapping[str, str], device: Mapping[str, str]) -> Provenance:
     """What provenance.json says.
 
     Args:
         run: The run.
         files: SHA-256 of its files.
+        device: Facts of the device that it was begun on; each start and resume in events.jsonl has its own.
     """
     return Provenance(
         made=utc_now(),
-        environment=describe_environment(),
+        environment=describe_environment() | dict(device),
         manifest_digest=run.manifest.digest(),
         split_digest=run.folds.digest(),
         sources=dict(run.sources),

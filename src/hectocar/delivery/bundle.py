@@ -65,9 +65,10 @@ def read_model(folder: Path) -> BundleSpec:
     if (folder / "bundle.json").is_file():
         return _read_bundle(folder)
     if (folder / "config.json").is_file():
-        from hectocar.delivery.runs import read_run_model  # a bundle needs none of what a run is made of
+        from hectocar.dataset.run_inputs import read_run  # a bundle needs none of what a run is made of
+        from hectocar.delivery.runs import read_run_model
 
-        return read_run_model(folder)
+        return read_run_model(read_run(folder))
     raise ArtifactError(f"{folder}: neither a bundle (bundle.json) nor a run (config.json); `hectocar train` makes a run")
 
 
@@ -89,10 +90,6 @@ class Bank:
     labels: NDArray[np.int64]
     num_unseen: int
     """The first so many photographs are those that the network was not trained on."""
-
-    @property
-    def unseen(self) -> NDArray[np.float16]:
-        return self.embeddings[: self.num_unseen]
 
 
 def write_bundle(

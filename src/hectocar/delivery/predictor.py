@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from hectocar.calibration.link import (
     NUM_CROWD,
@@ -25,10 +26,11 @@ from hectocar.calibration.neighbours import NeighbourModel, UnitBank, find_neigh
 from hectocar.delivery.bundle import load_bank, load_network, read_model
 from hectocar.delivery.choice import choose_folds, choose_level
 from hectocar.delivery.members import BundleSpec, Member
+from hectocar.delivery.prediction import Prediction, ProbabilityTable
 from hectocar.errors import ConfigError, DataError
 from hectocar.network.arithmetic import choose_device
 from hectocar.network.carnet import CarNet
-from hectocar.network.inference import infer_views
+from hectocar.network.inference import choose_batch_bytes, infer_views, send_pictures
 from hectocar.network.sizes import check_sizes
 from hectocar.photos.batches import RenderBatch, iter_render_batches, render_photo
 from hectocar.photos.decode import Pixels, read_photo_bytes
@@ -36,35 +38,6 @@ from hectocar.photos.views import Render, View, find_views, own_views, plan_rend
 
 Photo = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image
 _PHOTO_KINDS = "a path, the bytes of a file, or a Pillow image (Image.fromarray makes one of an array)"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The most probable classes of one photograph, best first."""
-
-    names: tuple[str, ...]
-    """Equivalent names are joined by `` = ``."""
-    probs: tuple[float, ...]
-    problem: str = ""
-    """Why the photograph could not be read; its classes are then those that are most frequent."""
-
-    @property
-    def name(self) -> str:
-        return self.names[0]
-
-    @property
-    def prob(self) -> float:
-        return self.probs[0]
-
-
-@dataclass(frozen=True)
-class ProbabilityTable:
-    """One row per photograph, in the order asked for."""
-
-    probs_NG: NDArray[np.float64]
-    """Over trained classes; a photograph that cannot be read has the class prior."""
-    problems: dict[int, str]
-    """Rows of the photographs that cannot be read, and why."""
 
 
 @dataclass(frozen=True)
@@ -196,13 +169,14 @@ class Classifier:
         for batch in self._iter_batches(photos, 0):
             for place, reason in batch.problems.items():
                 raise DataError(f"{name_photo(photos[int(batch.index_B[place])])}{reason}")
-            own = [self._embed(loaded, batch) for loaded in self.members]
+            pictures = send_pictures(batch.pictures, self.members[0].network)
+            own = [self._embed(loaded, pictures) for loaded in self.members]
             parts.append(np.hstack(own) / np.float32(np.sqrt(len(own))))
         return np.concatenate(parts)
 
-    def _embed(self, loaded: _Loaded, batch: RenderBatch) -> NDArray[np.float32]:
+    def _embed(self, loaded: _Loaded, pictures: Sequence[Tensor]) -> NDArray[np.float32]:
         precision = self.spec.models[loaded.member.model].precision
-        _, embeddings = infer_views(loaded.network, batch.pictures, loaded.places[:1], precision)
+        _, embeddings = infer_views(loaded.network, pictures, loaded.places[:1], precision)
         unit: NDArray[np.float32] = embeddings[0] / np.maximum(np.linalg.norm(embeddings[0], axis=1, keepdims=True), 1e-12)
         return unit
 
@@ -227,6 +201,7 @@ class Classifier:
             num_workers=num_workers,
             max_megapixels=self.spec.max_megapixels,
             read=read_photo,
+            max_bytes=choose_batch_bytes(self.members[0].network),
         )
 
     def answer(self, batch: RenderBatch) -> NDArray[np.float64]:
@@ -235,7 +210,8 @@ class Classifier:
 
     def ask(self, batch: RenderBatch) -> list[list[Answer]]:
         """By model and fold, what each network says about a batch in ``self.renders``."""
-        return [[self._ask(loaded, batch) for loaded in self._members_of(number)] for number in range(len(self.spec.models))]
+        pictures, numbers = send_pictures(batch.pictures, self.members[0].network), range(len(self.spec.models))
+        return [[self._ask(loaded, pictures) for loaded in self._members_of(number)] for number in numbers]
 
     def combine(self, answers: Sequence[Sequence[Answer]], look_BK: NDArray[np.float32]) -> NDArray[np.float64]:
         """(B, G) probabilities by the answers of some networks of each model."""
@@ -246,13 +222,13 @@ class Classifier:
     def _members_of(self, model: int) -> list[_Loaded]:
         return [loaded for loaded in self.members if loaded.member.model == model]
 
-    def _ask(self, loaded: _Loaded, batch: RenderBatch) -> Answer:
+    def _ask(self, loaded: _Loaded, pictures: Sequence[Tensor]) -> Answer:
         """What one network says, and its neighbours where they are asked."""
         precision = self.spec.models[loaded.member.model].precision
-        logits, embeddings = infer_views(loaded.network, batch.pictures, loaded.places, precision)
+        logits, embeddings = infer_views(loaded.network, pictures, loaded.places, precision)
         sources = tuple(normalize_logits(view) for view in logits)
         if loaded.bank is None or self.spec.finish is None:
-            return Answer(sources, np.empty((len(batch.index_B), 0)), np.empty((len(batch.index_B), 0)))
+            return Answer(sources, np.empty((len(pictures[0]), 0)), np.empty((len(pictures[0]), 0)))
         return Answer(sources, *self._ask_bank(loaded.bank, self.spec.finish.neighbours, embeddings[0]))
 
     def _open_bank(self, member: Member, embed_dim: int) -> _Bank | None:

@@ -4,26 +4,24 @@ A run's weights are taken only where their header was made from the run's own in
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from hectocar.dataset.provenance import FoldResult, join_parts
-from hectocar.dataset.run_inputs import Run, read_provenance, read_run
+from hectocar.dataset.run_inputs import Run, read_provenance
 from hectocar.delivery.members import BundleSpec, Member, ModelSpec
 from hectocar.disk.artifacts import hash_file
 from hectocar.errors import ArtifactError
 from hectocar.network.weights import read_state
 
 
-def read_run_model(folder: Path) -> BundleSpec:
+def read_run_model(run: Run) -> BundleSpec:
     """The finished folds of a run.
 
     Raises:
-        ArtifactError: Not a run, damaged, or no fold has finished an epoch.
+        ArtifactError: Damaged, or no fold has finished an epoch.
     """
-    run = read_run(folder)
-    config, classes, manifest = run.config, run.classes, run.manifest
+    folder, config, classes, manifest = run.folder, run.config, run.classes, run.manifest
     members = []
     for fold, result in read_fold_results(run).items():
         path = run.best_file(fold)
@@ -70,15 +68,15 @@ def read_fold_results(run: Run) -> dict[int, FoldResult]:
     return results
 
 
-def join_runs(folders: Sequence[Path]) -> list[BundleSpec]:
+def join_runs(runs: Sequence[Run]) -> list[BundleSpec]:
     """The models of several runs, for one bundle.
 
     Raises:
         ArtifactError: Two runs differ in their classes, their order, their photographs or folds, or one is given twice.
     """
-    if len({folder.resolve() for folder in folders}) != len(folders):
+    if len({run.folder.resolve() for run in runs}) != len(runs):
         raise ArtifactError("a run is given twice; give each once")
-    specs, runs = [read_run_model(folder) for folder in folders], [read_run(folder) for folder in folders]
+    specs = [read_run_model(run) for run in runs]
     for spec, run in zip(specs, runs, strict=True):
         if spec.classes != specs[0].classes:
             raise ArtifactError(

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from hectocar.codec import encode
-from hectocar.delivery.predictor import Classifier, ProbabilityTable
+from hectocar.delivery.prediction import ProbabilityTable
+from hectocar.delivery.predictor import Classifier
 from hectocar.disk.artifacts import compute_digest, load_arrays, read_json, save_arrays, write_json
 from hectocar.disk.outputs import list_content
 from hectocar.disk.writing import make_folder, name_beside, sweep

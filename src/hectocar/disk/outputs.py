@@ -28,6 +28,7 @@ _WORDS = {
     "demo": "a demo",
     "folds": "a table of folds",
     "preview": "a preview",
+    "proof": "a proof on a GPU",
     "run": "a run",
     "score": "a score",
     "showroom": "a showroom",

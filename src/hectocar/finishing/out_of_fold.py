@@ -5,9 +5,7 @@ set (``shifted``), and some made ``unusable``; and, for the bank of neighbours o
 Shapes: N photographs, V views, G trained classes, D dimensions, K looks.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,19 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from hectocar.codec import encode
-from hectocar.dataset.run_inputs import read_run
+from hectocar.dataset.folds import UNUSED_FOLD
+from hectocar.dataset.manifest import Manifest
+from hectocar.dataset.run_inputs import Run, read_run
 from hectocar.delivery.bundle import load_network
 from hectocar.delivery.members import BundleSpec, Member
 from hectocar.delivery.runs import read_run_model
 from hectocar.disk.artifacts import compute_digest
 from hectocar.disk.locks import hold_lock
-from hectocar.errors import ArtifactError, DataError
+from hectocar.errors import ArtifactError
 from hectocar.finishing.out_of_fold_store import Predictions, Shelf
 from hectocar.network.carnet import CarNet
-from hectocar.network.inference import infer_views
+from hectocar.network.inference import choose_batch_bytes, infer_views, send_pictures
 from hectocar.photos.batches import Change, iter_render_batches, shift_change
 from hectocar.photos.decode import decode_photo, read_photo_bytes
-from hectocar.photos.pool import count_workers
 from hectocar.photos.shift import PhotoShift
 from hectocar.photos.unusable import UNUSABLE, make_unusable
 from hectocar.photos.views import LOOK_NAMES, VIEWS, Render, View, measure_look, own_views, plan_renders
@@ -39,6 +38,8 @@ NUM_BRIGHTNESS = 500
 """Training photographs whose mean luma is the brightness that views brighten to."""
 NUM_UNUSABLE = 200
 """Photographs of a run that are made unusable, each in every way."""
+MIN_PART, PART_STEP, PART_SEED = 64, 10, 2025
+"""Of what views are screened on: photographs of a fold at least, and one in so many."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,12 @@ def predict_out_of_fold(run_folder: Path, data_folder: Path, device: torch.devic
         progress: Receives a bar.
 
     Raises:
-        ArtifactError: Not a run, damaged, no fold is finished, or a photograph is not the one that it was made from.
+        ArtifactError: Not a run, damaged, no fold is finished, or a photograph cannot be read any more.
     """
-    spec = read_run_model(run_folder)
     run = read_run(run_folder)
-    manifest = run.manifest
+    spec, manifest = read_run_model(run), run.manifest
     views = own_views(spec.models[0].inference.mirror)
-    table = predict_views(run_folder, data_folder, views, CLEAN, 0.0, device, progress)
+    table = predict_views(run, spec, data_folder, views, CLEAN, 0.0, device, progress)
     label_of = dict(zip(manifest.image_id, manifest.labels(run.classes).tolist(), strict=True))
     label_N = np.array([label_of[image_id] for image_id in table.image_id], dtype=np.int64)
     angle_N = np.full(len(label_N), np.nan, dtype=np.float32)
@@ -105,55 +105,79 @@ def predict_out_of_fold(run_folder: Path, data_folder: Path, device: torch.devic
     return OutOfFold(table.image_id, table.fold, table.logits.mean(axis=0), embeddings, angle_N)
 
 
-def measure_brightness(run_folder: Path, data_folder: Path) -> float:
+def measure_brightness(manifest: Manifest, data_folder: Path) -> float:
     """Mean luma (0 to 255) of a sample of the photographs that a run trains on."""
-    manifest = read_run(run_folder).manifest
     files = [data_folder / manifest.path[row] for row in _spread(manifest.used(), NUM_BRIGHTNESS)]
     return float(np.mean([measure_look(decode_photo(read_photo_bytes(file), min_side_px=256))[0] for file in files]))
 
 
 def predict_views(
-    run_folder: Path, data_folder: Path, views: Sequence[View], condition: str, brightness: float,
-    device: torch.device, progress: Progress,
+    run: Run, spec: BundleSpec, data_folder: Path, views: Sequence[View], condition: str, brightness: float,
+    device: torch.device, progress: Progress, *, part_only: bool = False,
 ) -> ViewTable:  # fmt: skip
     """Predicts the photographs of a run's finished folds in several views, under a condition.
 
     Args:
-        run_folder: A run with one finished fold or more.
+        run: The caller has seen that its photographs are those that it was made from.
+        spec: Its finished folds.
         data_folder: Where the photographs lie now.
         views: The first gives the embeddings.
         condition: ``clean``, ``shifted``, ``unusable`` or ``trained``.
         brightness: Mean luma that bright views aim at.
         device: Where to compute.
         progress: Receives a bar per fold.
+        part_only: Only those of ``choose_part``, which are kept for the call that asks about all.
 
     Raises:
-        ArtifactError: Not a run, damaged, no fold is finished, or a photograph is not the one that it was made from.
+        ArtifactError: Weights are damaged, or a photograph cannot be read any more.
     """
-    spec = read_run_model(run_folder)
-    run = read_run(run_folder)
-    manifest, folds, shift = run.manifest, run.folds, run.shift if condition == SHIFTED else None
-    tables = []
+    manifest, shift = run.manifest, run.shift if condition == SHIFTED else None
+    tables, order = [], []
     for member in spec.members:
-        rows, change = folds.split(member.fold)[0 if condition == TRAINED else 1], shift_change(shift)
-        kinds: tuple[str, ...] = ()
-        if condition == UNUSABLE_CONDITION:
-            rows, kinds = _choose_unusable(rows, _spread(manifest.used(), NUM_UNUSABLE))
-            change = _unusable_change(kinds, rows.tolist())
-        job = _Job(
-            views=tuple(views),
-            image_id=tuple(manifest.image_id[row] for row in rows),
-            kind=kinds or ("",) * len(rows),
-            files=[data_folder / manifest.path[row] for row in rows],
-            sha1=tuple(manifest.sha1[row] for row in rows),
-            change=change,
-            condition=condition,
-            shift=shift,
-            brightness=brightness,
-        )
-        count = count_with(progress, f"out-of-fold predictions ({condition}), {run_folder.name} fold {member.fold}")
-        tables.append(_predict_member(spec, member, job, device, count))
-    return _join(tables)
+        for name, rows, kinds in _list_pieces(run, member.fold, condition, part_only):
+            job = _Job(
+                views=tuple(views),
+                image_id=tuple(manifest.image_id[row] for row in rows),
+                kind=kinds or ("",) * len(rows),
+                files=[data_folder / manifest.path[row] for row in rows],
+                sha1=tuple(manifest.sha1[row] for row in rows),
+                change=_unusable_change(kinds, rows.tolist()) if kinds else shift_change(shift),
+                condition=name,
+                shift=shift,
+                brightness=brightness,
+            )
+            count = count_with(progress, f"out-of-fold predictions ({name}), {run.folder.name} fold {member.fold}")
+            tables.append(_predict_member(spec, member, job, device, count))
+            order += [(member.fold, row) for row in rows.tolist()]
+    return _join(tables, np.array(sorted(range(len(order)), key=order.__getitem__), dtype=np.int64))
+
+
+def choose_part(run: Run) -> NDArray[np.bool_]:
+    """(rows of the manifest,) about a tenth of each fold, spread over its classes: told views apart, see ``screen_views``.
+
+    At least MIN_PART of each fold; where that is more than a third of it, none. It does not depend on which folds are finished.
+    """
+    fold = run.folds.fold
+    rows = np.flatnonzero(fold != UNUSED_FOLD)
+    step = min(PART_STEP, len(rows) // (MIN_PART * run.config.data.num_folds))
+    chosen = np.zeros(len(fold), dtype=np.bool_)
+    if step >= 3:
+        chance = np.random.default_rng(PART_SEED).random(len(rows))
+        chosen[rows[np.lexsort((chance, run.manifest.labels(run.classes)[rows], fold[rows]))[::step]]] = True
+    return chosen
+
+
+def _list_pieces(run: Run, fold: int, condition: str, part_only: bool) -> list[tuple[str, NDArray[np.int64], tuple[str, ...]]]:
+    """Name, rows and kinds of what is asked of a fold's network and kept together."""
+    trained, held_out = run.folds.split(fold)
+    if condition == TRAINED:
+        return [(condition, trained, ())]
+    if condition == UNUSABLE_CONDITION:
+        return [(condition, *_choose_unusable(held_out, _spread(run.manifest.used(), NUM_UNUSABLE)))]
+    in_part = choose_part(run)[held_out]
+    pieces = [(f"{condition}_part", held_out[in_part], ())]
+    pieces += [] if part_only else [(condition, held_out[~in_part], ())]
+    return [piece for piece in pieces if len(piece[1])]
 
 
 @dataclass(frozen=True)
@@ -191,7 +215,6 @@ def _predict_member(
     found = shelf.find(job.views, own)
     if found is None:
         with hold_lock(shelf.folder / f"{job.condition}_fold{member.fold}"):
-            _check_bytes(job)
             found = _predict(spec, member, job, renders, places, device, count)
             shelf.put(found, job.views, own)
     fold_N = np.full(len(job.files), member.fold, dtype=np.int64)
@@ -215,36 +238,19 @@ def _predict(
         batch_size=model.inference.batch_size,
         max_megapixels=spec.max_megapixels,
         change=job.change,
+        max_bytes=choose_batch_bytes(network),
     )
     for batch in batches:
         if batch.problems:
             place, reason = next(iter(batch.problems.items()))
             raise ArtifactError(f"{job.image_id[batch.index_B[place]]}: cannot be read any more ({reason}); restore it")
         rows = batch.index_B
-        logits[:, rows], embeddings[:, rows] = infer_views(network, batch.pictures, places, model.precision, embed)
+        logits[:, rows], embeddings[:, rows] = infer_views(
+            network, send_pictures(batch.pictures, network), places, model.precision, embed
+        )
         looks[rows] = batch.look_BK
         count(int(rows[-1]) + 1, num_photos)
     return Predictions(logits, embeddings, looks)
-
-
-def _check_bytes(job: _Job) -> None:
-    """Raises ArtifactError where a photograph is gone or is not the one that the run was made from."""
-
-    def differs(file: Path, sha1: str) -> str:
-        try:
-            return "" if hashlib.sha1(read_photo_bytes(file)).hexdigest() == sha1 else "other bytes than when the run was made"
-        except DataError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(count_workers(0)) as pool:
-        reasons = list(pool.map(differs, job.files, job.sha1))
-    changed = [(image_id, reason) for image_id, reason in zip(job.image_id, reasons, strict=True) if reason]
-    if changed:
-        image_id, reason = changed[0]
-        raise ArtifactError(
-            f"{len(changed)} photographs are missing or not those of the run, first {image_id}: {reason}; restore them, "
-            "or give --data where the photographs lie now"
-        )
 
 
 def _spread(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
@@ -270,13 +276,16 @@ def _dominant_angles(network: CarNet, embeddings_ND: NDArray[np.float32], label_
     return angles
 
 
-def _join(tables: Sequence[ViewTable]) -> ViewTable:
+def _join(tables: Sequence[ViewTable], order: NDArray[np.int64]) -> ViewTable:
+    """One below the other, then in the order given."""
+    image_id = [image_id for table in tables for image_id in table.image_id]
+    kind = [kind for table in tables for kind in table.kind]
     return ViewTable(
         views=tables[0].views,
-        image_id=tuple(image_id for table in tables for image_id in table.image_id),
-        kind=tuple(kind for table in tables for kind in table.kind),
-        fold=np.concatenate([table.fold for table in tables]),
-        logits=np.concatenate([table.logits for table in tables], axis=1),
-        embeddings=np.concatenate([table.embeddings for table in tables], axis=1),
-        looks=np.concatenate([table.looks for table in tables]),
+        image_id=tuple(image_id[row] for row in order),
+        kind=tuple(kind[row] for row in order),
+        fold=np.concatenate([table.fold for table in tables])[order],
+        logits=np.concatenate([table.logits for table in tables], axis=1)[:, order],
+        embeddings=np.concatenate([table.embeddings for table in tables], axis=1)[:, order],
+        looks=np.concatenate([table.looks for table in tables])[order],
     )

@@ -1,6 +1,7 @@
 """What a finish is worth, as tables for the screen and as BUNDLE/report/: report.md, calibration.png, figures.json."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from hectocar.calibration.evidence import Gain, LinkRow
 from hectocar.calibration.fit_chain import Calibration, FinishReport
 from hectocar.calibration.floor import FloorLink
+from hectocar.calibration.screen_views import MENDABLE, NUM_ERRORS, find_hopeless
 from hectocar.disk.artifacts import write_json
 from hectocar.disk.writing import replace_file
 from hectocar.scoring.equivalents import PolicyEffect, effect_rows
@@ -20,6 +22,8 @@ _NOTE = """Nested: the link and everything before it fitted on the other folds. 
 was kept, ± standard error; below 0 is better. In-sample: fitted and judged on the same photographs. Kept: the change over all
 conditions, photograph by photograph, is below 0 by more than its standard error; the floor is judged by the same rule on the
 mix of real and unusable photographs that it is fitted for."""
+_SCREEN_NOTE = f"""A view is tried on no more than a part of the photographs where on every part its loss, at its own best
+temperature, lies more than {MENDABLE:g} nats above that of the best view, by {NUM_ERRORS:g} standard errors."""
 
 
 def chain_rows(report: FinishReport) -> list[list[str]]:
@@ -61,6 +65,16 @@ def view_rows(report: FinishReport) -> list[list[str]]:
         ]
         rows.append([view.name, f"{view.cost:.2f}", *cells, f"{view.weight:.3f}"])
     return rows
+
+
+def screen_rows(report: FinishReport) -> list[list[str]]:
+    """What each view lost on a part of the photographs; empty where none was screened."""
+    hopeless = find_hopeless(report.screened)
+    rows = [["view", "part", "photographs", "loss", "above the best", "tried on"]]
+    for row in report.screened:
+        tried = "the parts" if row.name in hopeless and row.name != report.views[0].name else "all"
+        rows.append([row.name, row.part, str(row.num_photos), f"{row.loss:.4f}", _gain(row.above_best), tried])
+    return rows if len(rows) > 1 else []
 
 
 def level_rows(report: FinishReport) -> list[list[str]]:
@@ -116,10 +130,11 @@ def total_lines(report: FinishReport) -> list[str]:
 
 def report_tables(report: FinishReport, effects: Effects) -> dict[str, list[list[str]]]:
     """Every table, by its title."""
-    expected = expected_rows(report)
+    expected, screened = expected_rows(report), screen_rows(report)
     return {
         "Links of the chain": chain_rows(report),
         "Ways to blend": blend_rows(report),
+        **({"Views on a part of the photographs": screened} if screened else {}),
         "Views": view_rows(report),
         "Speed against loss": level_rows(report),
         **({"Expected loss, and suspects": expected} if expected else {}),
@@ -132,7 +147,7 @@ def report_tables(report: FinishReport, effects: Effects) -> dict[str, list[list
 def write_report(folder: Path, report: FinishReport, effects: Effects) -> None:
     """Writes report.md, calibration.png and figures.json."""
     folder.mkdir(parents=True)
-    lines = ["# The finish", "", *total_lines(report), "", _NOTE, ""]
+    lines = ["# The finish", "", *total_lines(report), "", _NOTE, "", *([_SCREEN_NOTE, ""] if report.screened else [])]
     for title, table in report_tables(report, effects).items():
         lines += [f"## {title}", "", *_markdown(table), ""]
     lines += ["![Reliability, and log loss by brightness](calibration.png)", ""]
@@ -148,7 +163,7 @@ def _markdown(table: Sequence[Sequence[str]]) -> list[str]:
 
 def _figures(report: FinishReport) -> dict[str, Any]:
     def link(row: LinkRow) -> dict[str, Any]:
-        gains = {condition: {"mean": gain.mean, "standard_error": gain.standard_error} for condition, gain in row.gains.items()}
+        gains = {condition: asdict(gain) for condition, gain in row.gains.items()}
         return {"name": row.name, "nested": row.nested, "in_sample": row.in_sample, "change": gains, "kept": row.kept}
 
     return {
@@ -157,9 +172,10 @@ def _figures(report: FinishReport) -> dict[str, Any]:
         "ece": {
             condition: {"before": c.before.ece, "after": c.after.ece, "chance": c.chance_ece} for condition, c in _items(report)
         },
+        "screened": [asdict(row) for row in report.screened],
         "unusable_cost": report.insurance.unseen_cost,
         "unusable_share": report.insurance.share,
-        "insurance": {"mean": report.insurance.gain.mean, "standard_error": report.insurance.gain.standard_error},
+        "insurance": asdict(report.insurance.gain),
         "kept": [row.name for row in report.chain if row.kept],
         "unusable_cost_without_floor": report.unusable_cost_before,
     }

@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from hectocar.delivery.predictor import Classifier, Photo, Prediction, name_photo, read_photo
-from hectocar.disk.writing import replace_file
+from hectocar.delivery.prediction import Prediction
+from hectocar.delivery.predictor import Classifier, Photo, name_photo, read_photo
+from hectocar.disk.outputs import replace_own_file
 from hectocar.errors import ConfigError, DataError
 from hectocar.lab.preview import load_font, printable
 from hectocar.photos.batches import RenderBatch, decode_for
 from hectocar.photos.decode import decode_photo, read_photo_bytes
-from hectocar.photos.views import Render, measure_look, render_picture
+from hectocar.photos.render import render_picture
+from hectocar.photos.views import Render, measure_look
 
 MAX_GRID = 32
 _BATCH = 32
@@ -148,7 +150,7 @@ def draw_explanations(items: Sequence[tuple[Path, OcclusionMap, str | None]], pa
         sheet.paste(image, (_GAP, top))
         sheet.paste(overlay_heat(image, found.drop_HW), (2 * _GAP + _CELL_W, top))
         _write_answer(draw, (3 * _GAP + 2 * _CELL_W, top), found, truth)
-    replace_file(path, lambda target: sheet.save(target, format="PNG"))
+    replace_own_file(path, "preview", lambda target: sheet.save(target, format="PNG"))
 
 
 def overlay_heat(image: Image.Image, drop_HW: NDArray[np.float64]) -> Image.Image:

@@ -1,7 +1,7 @@
 """Picture sheets: what the network sees in training, and what it answers."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from hectocar.config.schema import Config
 from hectocar.dataset.decisions import find_shift
 from hectocar.dataset.layout import find_photos
 from hectocar.disk.outputs import replace_own_file
-from hectocar.disk.writing import replace_file
 from hectocar.errors import DataError
 from hectocar.photos.batches import view_photo
 from hectocar.photos.decode import decode_photo, read_photo_bytes
@@ -22,7 +21,7 @@ from hectocar.training.loader import iter_training_batches
 from hectocar.training.recipe import epoch_plan
 from hectocar.training.step import augment_and_mix
 
-_TEXT_PX = 16
+_TEXT_PX, _CELL_PX = 16, 192
 _LEADS = ("g", "kk", "n", "d", "tt", "r", "m", "b", "pp", "s", "ss", "", "j", "jj", "ch", "k", "t", "p", "h")
 _VOWELS = (
     "a", "ae", "ya", "yae", "eo", "e", "yeo", "ye", "o", "wa", "wae",
@@ -90,7 +89,7 @@ def training_views(files: Sequence[Path], config: Config, epoch: int, shift: Pho
     return pixels
 
 
-def draw_sheet(rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], path: Path, *, cell_px: int = 192) -> None:
+def draw_sheet(rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], path: Path, *, cell_px: int = _CELL_PX) -> None:
     """Writes labelled rows of square pictures as a PNG, each brought to ``cell_px``.
 
     Small pictures are enlarged without smoothing, so that a person sees how little the network gets.
@@ -109,11 +108,31 @@ def draw_sheet(rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], path: Pa
     replace_own_file(path, "preview", lambda target: sheet.save(target, format="PNG"))
 
 
+def draw_files(rows: Mapping[str, Sequence[Path]], path: Path) -> None:
+    """Writes photographs, each fitted whole into its square, as ``draw_sheet`` does.
+
+    Raises:
+        DataError: Nothing to draw, or a photograph that cannot be read.
+    """
+    if not any(rows.values()):
+        raise DataError("no photographs to draw; give one or more")
+    drawn = []
+    for title, files in rows.items():
+        pictures = []
+        for file in files:
+            try:
+                pictures.append(view_photo(read_photo_bytes(file), _CELL_PX, "letterbox"))
+            except DataError as error:
+                raise DataError(f"{file}: {error}") from error
+        drawn.append((title, pictures))
+    draw_sheet(drawn, path)
+
+
 def draw_predictions(items: Sequence[tuple[Path, str, float, str | None]], path: Path, *, columns: int = 4) -> None:
     """Writes a PNG of photographs with their predicted name and probability; the true name, where known, colours it.
 
     Args:
-        items: (photograph, predicted name, probability, true name or None).
+        items: (photograph, predicted name, probability, true name or None); of equivalent names the first is written.
         path: The PNG.
         columns: Photographs per row.
     """
@@ -131,10 +150,11 @@ def draw_predictions(items: Sequence[tuple[Path, str, float, str | None]], path:
             draw.text((left + 10, top + 60), "cannot be read: class prior", fill=(160, 0, 0), font=font)
         right = truth is not None and truth in name.split(" = ")
         colour = (60, 60, 60) if truth is None else (0, 120, 40) if right else (180, 30, 30)
-        draw.text((left + 6, top + cell_h - 44), printable(f"{prob:.0%} {name}")[:40], fill=colour, font=font)
+        first = name.split(" = ")[0]
+        draw.text((left + 6, top + cell_h - 44), printable(f"{prob:.0%} {first}")[:40], fill=colour, font=font)
         if truth is not None and not right:
             draw.text((left + 6, top + cell_h - 24), printable(f"is {truth}")[:40], fill=(60, 60, 60), font=font)
-    replace_file(path, lambda target: sheet.save(target, format="PNG"))
+    replace_own_file(path, "preview", lambda target: sheet.save(target, format="PNG"))
 
 
 def has_korean_font() -> bool:

@@ -1,23 +1,21 @@
 """score.html: what a submission scored, which classes the loss comes from, and its most expensive photographs with pictures.
 
 One file that opens anywhere, built as the audit's page is: no network, no script, pictures as data URIs, every text of a
-stranger escaped. Two tables beside it hold every class and every photograph.
+stranger escaped by the template (pages/templates/score.html). Two tables beside it hold every class and every photograph.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from PIL import Image
 
 from hectocar.dataset.photo_list import find_photo_list
 from hectocar.disk.outputs import publish_folder
 from hectocar.disk.writing import replace_file
 from hectocar.errors import DataError
-from hectocar.pages.parts import CONTENT_POLICY, STYLE, Thumb, count_html, escape, name_html, picture_html
+from hectocar.pages.environment import render
+from hectocar.pages.pictures import Thumb, make_thumb
 from hectocar.photos.decode import decode_photo, read_photo_bytes
-from hectocar.scoring.photo_losses import ClassLoss, PhotoLoss, PhotoLosses
+from hectocar.scoring.photo_losses import PhotoLosses
 from hectocar.scoring.truth import ScoreReport
 from hectocar.tables import csv_text, normalize_name
 
@@ -26,23 +24,6 @@ EDITED = "give another --out, or --overwrite to lose the edits"
 PICTURE_LONG_SIDE_PX, PICTURE_QUALITY = 360, 78
 """Larger than the audit's thumbnails: a person tells 396 models of cars apart in them."""
 MAX_VISIBLE_CLASSES = 12
-_ADVICE = "hectocar score SUBMISSION ANSWER --photos TEST_CSV_OR_FOLDER --out DIR"
-_STYLE = """
-.scores td, .scores th { white-space: nowrap; }
-.cards { display: grid; gap: 2.2rem 1.6rem; margin: 1.6rem 0;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
-.cards .frame { max-width: none; min-height: 0; height: 15rem; align-items: center; justify-content: center;
-  background: var(--panel); border-radius: 3px; }
-.cards .photo { width: auto; max-height: 15rem; background: none; }
-.cards .missing { width: 100%; height: 100%; }
-.cards dl { display: grid; grid-template-columns: auto 1fr auto; gap: .15rem .7rem; margin: .2rem 0 0; }
-.cards dt { color: var(--soft); }
-.cards dd { margin: 0; }
-.cards .title { display: flex; justify-content: space-between; gap: 1rem; font-size: .95rem; }
-.box.classes { max-height: 36rem; }
-.box.classes td, .box.classes th { padding-top: .3rem; padding-bottom: .3rem; }
-.box.classes .bar { min-width: 7rem; }
-"""
 
 
 @dataclass(frozen=True)
@@ -144,76 +125,23 @@ def _number(value: float | None) -> str:
 
 def draw_page(report: ScoreReport, losses: PhotoLosses, pictures: Pictures, *, title: str, top: int = 20) -> str:
     """The whole page as text."""
-    parts = [
-        f"<header><h1>{escape(title)}</h1>{_headline_html(report, losses)}</header>",
-        _scores_html(report),
-        _classes_html(losses.classes),
-        _photos_html(losses, pictures, top),
-    ]
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(parts)
-        + "\n</main>\n</body>\n</html>\n"
-    )
-
-
-def _headline_html(report: ScoreReport, losses: PhotoLosses) -> str:
-    used = sum(1 for cost in losses.classes if cost.num_rows)
-    lead = f"Log loss <b>{report.summed:.5f}</b> over {count_html(report.num_rows, 'photograph')} of "
-    lead += f"{count_html(used, 'class', 'classes')}; {report.top1:.2%} are named right."
-    return (
-        f'<p class="lead">{lead}</p><p class="soft">Equivalent classes count as one class here and their probabilities are '
-        "added (the reading “summed”), in every loss and every probability below the table of scores.</p>"
-    )
-
-
-def _scores_html(report: ScoreReport) -> str:
-    names = ("rows", "strict", "summed", "maximum", "top-1", "top-5")
-    heads = '<th scope="col"></th>' + "".join(f'<th scope="col" class="num">{name}</th>' for name in names)
-    rows = []
-    for name, part in report.parts().items():
-        numbers = [f"{part.num_rows:,}", *(f"{loss:.5f}" for loss in (part.strict, part.summed, part.maximum))]
-        numbers += [f"{part.top1:.2%}", f"{part.top5:.2%}"]
-        cells = "".join(f'<td class="num">{number}</td>' for number in numbers)
-        rows.append(f'<tr><th scope="row">{name_html(name)}</th>{cells}</tr>')
-    return (
-        '<section aria-labelledby="scores"><h2 id="scores">Scores</h2><div class="scroll"><table class="scores"><thead><tr>'
-        f'{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div><p class="note">Log loss where the label’s own '
-        "column counts (strict), where the columns of equivalent classes are added (summed), and where the larger of them "
-        "counts (maximum). Top-1 and top-5 take an equivalent name as right.</p></section>"
-    )
-
-
-def _photos_html(losses: PhotoLosses, pictures: Pictures, top: int) -> str:
     shown = losses.photos[:top]
-    note = ""
-    if pictures.problem:
-        note = f'<div class="next"><p><b>No pictures:</b> {escape(pictures.problem)}.</p>'
-        note += f"<p>To see them: <code>{_ADVICE}</code></p></div>"
-    cards = "".join(_card_html(cost, pictures) for cost in shown)
-    return (
-        '<section aria-labelledby="photographs"><h2 id="photographs">Most expensive photographs</h2>'
-        f'<p class="soft">{escape(losses.describe_top(top))}; all of them stand in {PHOTOGRAPHS_FILE}. Where the '
-        f'picture shows the predicted car, the label is wrong.</p>{note}<div class="cards">{cards}</div></section>'
+    thumbs = [None if pictures.problem else load_picture(pictures.files.get(normalize_name(cost.image_id))) for cost in shown]
+    return render(
+        "score.html",
+        title=title,
+        report=report,
+        num_used=sum(1 for cost in losses.classes if cost.num_rows),
+        classes=losses.classes,
+        largest_share=max((cost.share for cost in losses.classes), default=0.0) or 1.0,
+        max_visible_classes=MAX_VISIBLE_CLASSES,
+        classes_file=CLASSES_FILE,
+        carried=losses.describe_top(top),
+        photographs=list(zip(shown, thumbs, strict=True)),
+        photographs_file=PHOTOGRAPHS_FILE,
+        no_pictures=pictures.problem,
+        format_prob=format_prob,
     )
-
-
-def _card_html(cost: PhotoLoss, pictures: Pictures) -> str:
-    frame = ""
-    if not pictures.problem:
-        thumb = load_picture(pictures.files.get(normalize_name(cost.image_id)))
-        frame = f'<div class="frame">{picture_html(thumb, f"{cost.image_id}: {cost.true_class}")}</div>'
-    lines = _answer_html("is", cost.true_class, cost.prob) + _answer_html("predicted", cost.predicted, cost.predicted_prob)
-    head = f'<div class="title">{name_html(cost.image_id)}<span class="num">loss <b>{cost.loss:.3f}</b></span></div>'
-    return f"<figure>{frame}<figcaption>{head}<dl>{lines}</dl></figcaption></figure>"
-
-
-def _answer_html(what: str, name: str, prob: float) -> str:
-    return f'<dt>{what}</dt><dd><b>{name_html(name)}</b></dd><dd class="num">{format_prob(prob)}</dd>'
 
 
 def format_prob(prob: float) -> str:
@@ -226,34 +154,7 @@ def load_picture(file: Path | None) -> Thumb:
     if file is None:
         return Thumb(problem="no photograph has this id")
     try:
-        image: Image.Image = decode_photo(read_photo_bytes(file), min_side_px=PICTURE_LONG_SIDE_PX)
+        image = decode_photo(read_photo_bytes(file), min_side_px=PICTURE_LONG_SIDE_PX)
     except DataError as error:
         return Thumb(problem=f"{file.name}: " + str(error).replace(f"{file}: ", ""))
-    image.thumbnail((PICTURE_LONG_SIDE_PX, PICTURE_LONG_SIDE_PX), Image.Resampling.LANCZOS)
-    target = io.BytesIO()
-    image.save(target, format="JPEG", quality=PICTURE_QUALITY, optimize=True)
-    return Thumb(target.getvalue(), *image.size)
-
-
-def _classes_html(classes: Sequence[ClassLoss]) -> str:
-    largest = max((cost.share for cost in classes), default=0.0) or 1.0
-    rows = []
-    for cost in classes:
-        bar = f'<span class="bar"><i class="hot" style="width:{100 * cost.share / largest:.2f}%"></i></span>'
-        mean = "–" if cost.log_loss is None else f"{cost.log_loss:.4f}"
-        top1 = "–" if cost.top1 is None else f"{cost.top1:.1%}"
-        wrong = f"{name_html(cost.wrong)} <span class='soft'>× {cost.num_wrong:,}</span>" if cost.wrong else "–"
-        rows.append(
-            f'<tr><th scope="row">{name_html(cost.name)}</th><td>{bar}</td><td class="num">{cost.share:.2%}</td>'
-            f'<td class="num">{cost.num_rows:,}</td><td class="num">{mean}</td><td class="num">{top1}</td><td>{wrong}</td></tr>'
-        )
-    heads = '<th scope="col">class, the most costly first</th><th scope="col" colspan="2">share of the loss</th>'
-    heads += "".join(f'<th scope="col" class="num">{name}</th>' for name in ("rows", "log loss", "top-1"))
-    heads += '<th scope="col">most frequent wrong answer</th>'
-    scrolls = ", the list scrolls" if len(classes) > MAX_VISIBLE_CLASSES else ""
-    return (
-        '<section aria-labelledby="classes"><h2 id="classes">Classes</h2>'
-        f'<p class="soft">{count_html(len(classes), "class", "classes")}{scrolls}; the same in {CLASSES_FILE}.</p>'
-        '<div class="box classes" role="region" aria-labelledby="classes" tabindex="0"><table><thead><tr>'
-        f"{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
-    )
+    return make_thumb(image, PICTURE_LONG_SIDE_PX, PICTURE_QUALITY)

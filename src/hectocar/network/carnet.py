@@ -15,7 +15,7 @@ from hectocar.errors import ConfigError
 from hectocar.network.backbone import create_backbone
 from hectocar.network.depthwise import breaks_channels_last, speed_up_depthwise
 from hectocar.network.heads import build_head
-from hectocar.network.stage_dims import find_stage_dims
+from hectocar.network.stage_dims import build_stage_norms, find_stage_dims
 
 
 class PixelStatistics(nn.Module):
@@ -46,7 +46,7 @@ class CarNet(nn.Module):
         dims = find_stage_dims(self)
         self.pool: nn.Module = GeM(config.gem_p) if config.pool == "gem" else AveragePool()
         self.pools2 = GeM(config.gem_p) if config.pool_stages == 2 and config.pool == "gem" else None
-        self.stage_norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims) if config.pool_stages == 2 else None
+        self.stage_norms = build_stage_norms(self.backbone, dims) if config.pool_stages == 2 else None
         self.embed_dim = sum(dims)
         self.neck = nn.BatchNorm1d(self.embed_dim) if config.neck == "batchnorm" else nn.Identity()
         self.head = build_head(config, self.embed_dim, num_classes)

@@ -16,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from hectocar.network.arithmetic import is_half
 from hectocar.network.carnet import CarNet
 from hectocar.network.depthwise import DepthwiseConv2d
+from hectocar.network.exact import use_exact_float32
 
 _FOLDABLE = (nn.Conv2d, DepthwiseConv2d, Conv2dSame)
 """Convolutions that use their weight as it is; subclasses may standardise it first."""
@@ -33,6 +34,7 @@ def prepare_inference(network: CarNet, precision: str) -> CarNet:
     """
     own = copy.deepcopy(network).eval().requires_grad_(False)
     device = next(own.parameters()).device
+    use_exact_float32(device)
     if device.type == "cpu" and is_half(device, precision):
         use_plain_attention(own)
     if not any(isinstance(module, nn.BatchNorm2d) for module in own.backbone.modules()):

@@ -14,7 +14,7 @@ from hectocar.config.schema import DataConfig, InferenceConfig
 from hectocar.network.arithmetic import autocast, is_half, normalize_batch, to_device
 from hectocar.network.carnet import CarNet
 from hectocar.network.folding import prepare_inference
-from hectocar.photos.batches import RenderBatch, iter_render_batches, shift_change
+from hectocar.photos.batches import BATCH_BYTES, GPU_BATCH_BYTES, RenderBatch, iter_render_batches, shift_change
 from hectocar.photos.decode import read_photo_bytes
 from hectocar.photos.pool import raise_unread
 from hectocar.photos.shift import PhotoShift
@@ -33,10 +33,21 @@ class Outputs:
     problems: dict[int, str]
 
 
+def send_pictures(pictures: Sequence[NDArray[np.uint8]], network: CarNet) -> list[Tensor]:
+    """The pictures (B, S, S, 3) of each render on the device of the networks, sent once for all of them."""
+    device = next(network.parameters()).device
+    return [to_device(picture, device) for picture in pictures]
+
+
+def choose_batch_bytes(network: CarNet) -> int:
+    """What the pictures of a batch may take for a network where it stands."""
+    return GPU_BATCH_BYTES if next(network.parameters()).device.type == "cuda" else BATCH_BYTES
+
+
 @torch.inference_mode()
 def infer_views(
     network: CarNet,
-    pictures: Sequence[NDArray[np.uint8]],
+    pictures: Sequence[Tensor],
     views: Sequence[tuple[int, bool]],
     precision: str,
     embed: Sequence[int] = (0,),
@@ -45,7 +56,7 @@ def infer_views(
 
     Args:
         network: In evaluation mode.
-        pictures: (B, S, S, 3) per render.
+        pictures: (B, 3, S, S) uint8 per render, on the network's device (see ``send_pictures``).
         views: (place in ``pictures``, mirrored or not) of each view.
         precision: See ``training.precision``.
         embed: The views whose embeddings are wanted.
@@ -53,10 +64,9 @@ def infer_views(
     Returns:
         Logits (V, B, C) and embeddings (E, B, D), float32.
     """
-    device = next(network.parameters()).device
     results: dict[int, tuple[Tensor, Tensor]] = {}
     for place in dict.fromkeys(place for place, _ in views):
-        images = normalize_batch(to_device(pictures[place], device), network.pixels)
+        images = normalize_batch(pictures[place], network.pixels)
         for number, (used, mirror) in enumerate(views):
             if used == place:
                 results[number] = _forward(network, images.flip(3) if mirror else images, precision)
@@ -137,8 +147,9 @@ def _collect(
     views = [(0, False), (0, True)] if mirror else [(0, False)]
     done = 0
     for batch in batches:
+        pictures = send_pictures(batch.pictures, networks[0])
         for place, network in enumerate(networks):
-            view_logits, view_embeddings = infer_views(network, batch.pictures, views, precision, range(len(views)))
+            view_logits, view_embeddings = infer_views(network, pictures, views, precision, range(len(views)))
             read_B = np.array([b not in batch.problems for b in range(len(batch.index_B))])
             logits[place][batch.index_B[read_B]] = view_logits.mean(axis=0)[read_B]
             embeddings[place][batch.index_B[read_B]] = view_embeddings.mean(axis=0)[read_B]

@@ -1,8 +1,10 @@
-"""How many channels a backbone's last maps have."""
+"""How many channels a backbone's last maps have, and the norms behind their pooling."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from hectocar.errors import ConfigError
 
@@ -37,3 +39,15 @@ def find_stage_dims(network: "CarNet") -> list[int]:
         raise ConfigError(f"{what if stages == 2 else f'network.backbone {name!r} cannot be used'} ({reason})") from error
     network.backbone.train(was_training)
     return [stage.shape[1] for stage in maps]
+
+
+def build_stage_norms(backbone: nn.Module, dims: Sequence[int]) -> nn.ModuleList:
+    """A LayerNorm per pooled stage; the last starts from the pretrained model's own, where that has one behind its pooling.
+
+    ConvNeXt's ``head.norm`` is such a norm. A random start leaves it at ones and zeros, as ours.
+    """
+    norms = nn.ModuleList(nn.LayerNorm(dim) for dim in dims)
+    known = getattr(getattr(backbone, "head", None), "norm", None)
+    if isinstance(known, nn.LayerNorm) and known.normalized_shape == (dims[-1],):
+        norms[-1].load_state_dict(known.state_dict())
+    return norms

@@ -1,1 +1,1 @@
-"""Pages for a person: HTML, and pictures inside it."""
+"""Pages for a person: pictures, and the templates (templates/) that draw plain data as HTML."""

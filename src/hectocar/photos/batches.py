@@ -13,11 +13,14 @@ from PIL import Image
 
 from hectocar.photos.decode import DEFAULT_MAX_MEGAPIXELS, Pixels, decode_photo
 from hectocar.photos.pool import iter_decoded
+from hectocar.photos.render import render_picture
 from hectocar.photos.shift import PhotoShift, apply_shift
-from hectocar.photos.views import LOOK_NAMES, Render, measure_look, render_picture
+from hectocar.photos.views import LOOK_NAMES, Render, measure_look
 
 Photo = TypeVar("Photo")
-_MAX_BATCH_BYTES = 128 * 2**20
+_LOOK_BYTES = 4 * len(LOOK_NAMES)
+BATCH_BYTES, GPU_BATCH_BYTES = 128 * 2**20, 512 * 2**20
+"""What the pictures of a batch may take, and where a GPU waits for them; a few batches are decoded ahead."""
 Change = Callable[[Image.Image, int], Image.Image]
 """(photograph at full size, its index) -> what is looked at instead: a shift, or something unusable."""
 
@@ -118,32 +121,29 @@ def iter_render_batches(
     num_workers: int = 0,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     change: Change | None = None,
+    max_bytes: int = BATCH_BYTES,
 ) -> Iterator[RenderBatch]:
     """Whole photographs in many views, each read and decoded once, in order, without chance.
 
     A damaged photograph becomes black squares and is named in ``problems``; the caller must not use its answer. A batch has at
-    most ``batch_size`` photographs, fewer where their pictures are large, so that memory stays bounded.
+    most ``batch_size`` photographs, fewer where their pictures would take more than ``max_bytes``.
     """
-    ends = np.cumsum([3 * render.size_px**2 for render in renders])
-    num_look_bytes = 4 * len(LOOK_NAMES)
+    size = max(1, min(batch_size, max_bytes // sum(3 * render.size_px**2 for render in renders)))
+    pictures: dict[int, tuple[NDArray[np.uint8], ...]] = {}
 
-    def load(index: int, num_bytes: int) -> NDArray[np.uint8]:
-        data = read(photos[index])
-        pictures, look_K = render_photo(data, renders, max_megapixels, change, index, looks=looks)
-        return np.concatenate([*(picture.ravel() for picture in pictures), look_K.view(np.uint8)])
+    def number_batches() -> Iterator[tuple[NDArray[np.int64], int]]:
+        for start in range(0, len(photos), size):
+            rows = np.arange(start, min(start + size, len(photos)))
+            shapes = [(len(rows), render.size_px, render.size_px, 3) for render in renders]
+            pictures[start // size] = tuple(np.zeros(shape, dtype=np.uint8) for shape in shapes)
+            yield rows, _LOOK_BYTES
 
-    num_bytes = int(ends[-1]) + num_look_bytes
-    batches = _number_batches(len(photos), max(1, min(batch_size, _MAX_BATCH_BYTES // num_bytes)), num_bytes)
-    for batch in iter_decoded(batches, load, num_workers, shape=lambda num_bytes: (num_bytes,)):
-        flat = batch.images_BHWC
-        parts = np.split(flat, ends, axis=1)
-        pictures = tuple(
-            part.reshape(-1, render.size_px, render.size_px, 3) for part, render in zip(parts[:-1], renders, strict=True)
-        )
-        look_BK = np.ascontiguousarray(parts[-1]).view(np.float32)
-        yield RenderBatch(pictures, look_BK, batch.index_B, batch.problems)
+    def load(index: int, _: int) -> NDArray[np.uint8]:
+        made, look_K = render_photo(read(photos[index]), renders, max_megapixels, change, index, looks=looks)
+        for batch, picture in zip(pictures[index // size], made, strict=True):
+            batch[index % size] = picture
+        return look_K.view(np.uint8)
 
-
-def _number_batches(num_files: int, batch_size: int, size: int) -> Iterator[tuple[NDArray[np.int64], int]]:
-    for start in range(0, num_files, batch_size):
-        yield np.arange(start, min(start + batch_size, num_files)), size
+    for batch in iter_decoded(number_batches(), load, num_workers, shape=lambda num_bytes: (num_bytes,)):
+        own = pictures.pop(int(batch.index_B[0]) // size)
+        yield RenderBatch(own, batch.images_BHWC.view(np.float32), batch.index_B, batch.problems)

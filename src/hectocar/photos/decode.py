@@ -6,12 +6,11 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, features
 
 from hectocar.errors import DataError
@@ -30,9 +29,8 @@ Image.init()  # registers the plugins that Pillow would otherwise load at the fi
 # Pillow raises on its own limit before ours can speak; ours is stricter and names the allowed value.
 Image.MAX_IMAGE_PIXELS = None
 
-_GIANTS = threading.Lock()
+GIANTS: AbstractContextManager[Any] = threading.Lock()  # a decoding process shares one with others instead
 
-Box = tuple[float, float, float, float]
 Pixels = bytes | Image.Image
 """A photograph: the bytes of a file, or a Pillow image."""
 
@@ -143,50 +141,12 @@ def _decode_smaller(image: Image.Image, min_side_px: int) -> None:
 
 @contextmanager
 def one_giant_at_a_time(image: Image.Image, data: bytes | None) -> Iterator[None]:
-    """Threads decode side by side, but giants one after the other: each may take a gigabyte."""
+    """Photographs are decoded side by side, but giants one after the other: each may take a gigabyte."""
     if data is None or decoded_bytes(image) <= GIANT_BYTES:
         yield
         return
-    with _GIANTS:
+    with GIANTS:
         yield
-
-
-def resize_photo(image: Image.Image, size_px: int, box: Box | None = None) -> NDArray[np.uint8]:
-    """Resizes a box of the photograph (left, top, right, bottom in px) to a square.
-
-    Antialiased bilinear, as torchvision's resize with antialias.
-
-    Returns:
-        uint8 array (size_px, size_px, 3).
-    """
-    return np.asarray(image.resize((size_px, size_px), Image.Resampling.BILINEAR, box=box))
-
-
-def fit_photo(image: Image.Image, size_px: int, fit: str) -> NDArray[np.uint8]:
-    """Brings a whole photograph into a square without chance: the view of validation, prediction and service.
-
-    Args:
-        image: RGB.
-        size_px: Side of the square.
-        fit: ``stretch``, ``letterbox`` (mid-grey bars) or ``crop`` (the middle square).
-
-    Returns:
-        uint8 array (size_px, size_px, 3).
-    """
-    width, height = image.size
-    if fit == "stretch":
-        return resize_photo(image, size_px)
-    if fit == "crop":
-        side = min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        return resize_photo(image, size_px, (left, top, left + side, top + side))
-    if fit == "letterbox":
-        scale = size_px / max(width, height)
-        inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-        square = Image.new("RGB", (size_px, size_px), (124, 124, 124))
-        square.paste(image.resize(inner, Image.Resampling.BILINEAR), ((size_px - inner[0]) // 2, (size_px - inner[1]) // 2))
-        return np.asarray(square)
-    raise ValueError(f"fit is {fit!r}; allowed: stretch, letterbox, crop")
 
 
 def describe_error(error: Exception) -> str:

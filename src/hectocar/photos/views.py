@@ -13,17 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hectocar.errors import ConfigError
-from hectocar.photos.decode import fit_photo, resize_photo
 from hectocar.tables import with_nearest
 
 SMALL_LONG_SIDE_PX = 256
 """Sharpness is read at about this size, so that photographs of different sizes compare."""
 SIZE_STEP_PX = 16
 LOOK_NAMES = ("brightness", "sharpness")
-_KEPT_SHARES = {"zoom": 0.87, "half": 0.5**0.5}
-"""Share of each side that is kept around the middle: three quarters and a half of the area."""
-_MEASURE_PX = 64
-_GAMMA_MIN = 0.3
 
 
 @dataclass(frozen=True)
@@ -102,48 +97,6 @@ def plan_renders(
     """The different renders of the views, and for each view (its render's place, mirrored or not)."""
     renders = list(dict.fromkeys(view.render(size_px, fit, brightness) for view in views))
     return tuple(renders), [(renders.index(view.render(size_px, fit, brightness)), view.mirror) for view in views]
-
-
-def render_picture(image: Image.Image, render: Render) -> NDArray[np.uint8]:
-    """Pixels of a render.
-
-    Args:
-        image: RGB.
-        render: Fits are those of ``fit_photo``, and ``zoom`` and ``half``: the middle three quarters and the middle half of
-            the area, stretched to the square.
-
-    Returns:
-        uint8 array (size_px, size_px, 3).
-    """
-    if render.target > 0.0:
-        image = brighten_picture(image, render.target)
-    kept = _KEPT_SHARES.get(render.fit)
-    if kept is not None:
-        width, height = image.size
-        left, top = width * (1.0 - kept) / 2.0, height * (1.0 - kept) / 2.0
-        return resize_photo(image, render.size_px, (left, top, width - left, height - top))
-    return fit_photo(image, render.size_px, render.fit)
-
-
-def brighten_picture(image: Image.Image, target: float) -> Image.Image:
-    """Bends the levels of a dark photograph, v' = 255 (v / 255)^gamma, until its bent luma has the target as its mean.
-
-    A brighter photograph stays as it is. The curve acts on each channel, so strong colours end a little darker.
-
-    Args:
-        image: RGB.
-        target: Mean luma, 0 to 255. What gamma 0.3 does not reach stays below it.
-    """
-    counts = np.array(image.convert("L").resize((_MEASURE_PX, _MEASURE_PX), Image.Resampling.NEAREST).histogram())
-    share, levels = counts / counts.sum(), np.arange(256) / 255.0
-    if 255.0 * float(share @ levels) >= target:
-        return image
-    low, high = _GAMMA_MIN, 1.0
-    for _ in range(16):  # bisection: the mean falls as gamma rises
-        middle = (low + high) / 2.0
-        low, high = (low, middle) if 255.0 * float(share @ levels**middle) < target else (middle, high)
-    curve = np.round(255.0 * levels**high).astype(int).tolist()
-    return image.point(curve * 3)
 
 
 def measure_look(image: Image.Image) -> tuple[float, float]:

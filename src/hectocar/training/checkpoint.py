@@ -15,7 +15,8 @@ from hectocar.codec import decode
 from hectocar.dataset.provenance import FoldResult, join_parts
 from hectocar.disk.artifacts import EventLog
 from hectocar.errors import ArtifactError
-from hectocar.network.weights import check_finite_tensors, load_state_exactly, load_tensors_with_state, save_tensors
+from hectocar.network.weights import check_finite_tensors, load_state_exactly, load_tensors_with_state
+from hectocar.training.writer import TensorWriter
 
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 _ADVICE = "copy the file again, or remove the fold's folder to train it anew"
@@ -90,15 +91,16 @@ def read_epochs(log: EventLog) -> list[EpochEvent]:
 
 
 def save_checkpoint(
-    path: Path, state: TrainingState, network: nn.Module, average: nn.Module | None, optimizer: torch.optim.Optimizer
-) -> None:
+    writer: TensorWriter, path: Path, state: TrainingState, network: nn.Module, average: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+) -> None:  # fmt: skip
     """Writes everything that training needs to go on as if nothing had happened."""
     tensors = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
     if average is not None:
         tensors |= {f"average/{name}": tensor for name, tensor in average.state_dict().items()}
     for number, values in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{number}/{name}": value for name, value in values.items()}
-    save_tensors(path, tensors, state)
+    writer.save(path, tensors, state)
 
 
 def load_checkpoint(

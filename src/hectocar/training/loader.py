@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hectocar.config.schema import AugmentConfig, DataConfig
-from hectocar.photos.decode import decode_photo, read_photo_bytes, resize_photo
+from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.photos.pool import PhotoBatch, iter_decoded, raise_unread
+from hectocar.photos.render import resize_photo
 from hectocar.photos.shift import PhotoShift
-from hectocar.training.augment import NUM_CROP_DRAWS, draw_crop_box, uniform_draws
+from hectocar.training.draws import NUM_CROP_DRAWS, draw_crop_box, uniform_draws
 
 _CROP_STREAM = 0
 """Number of the random stream that crops draw from; the augmentations on the device use others."""

@@ -18,13 +18,13 @@ from hectocar.disk.artifacts import EventLog
 from hectocar.network.carnet import CarNet
 from hectocar.network.compiled import compile_loss
 from hectocar.network.sizes import check_sizes, list_sizes
-from hectocar.network.weights import save_tensors
 from hectocar.progress import Progress
 from hectocar.training.checkpoint import TrainingState, load_checkpoint, read_epochs, save_checkpoint
 from hectocar.training.cpu import prepare_training
+from hectocar.training.crops import TrainingCrops
 from hectocar.training.ema import WeightAverage
 from hectocar.training.label_noise import drop_label_noise
-from hectocar.training.loader import FoldData, iter_training_batches
+from hectocar.training.loader import FoldData
 from hectocar.training.memory import (
     choose_chunks,
     chunk_key,
@@ -40,6 +40,7 @@ from hectocar.training.sampler import epoch_batches
 from hectocar.training.soup import average_checkpoints
 from hectocar.training.step import compute_loss, prepare_batch, take_step
 from hectocar.training.validation import check_finite, check_split, describe_epoch, validate
+from hectocar.training.writer import TensorWriter
 
 STEPS_PER_LOOK = 20
 """Steps between two checks that the loss is finite."""
@@ -67,6 +68,14 @@ def train_fold(
     Raises:
         HectocarError: The split has too few photographs, one or a checkpoint is damaged, or the loss is no longer finite.
     """
+    with TensorWriter.for_device(device) as writer:
+        return _train(config, data, folder, writer, inputs_digest, device, progress, free_bytes)
+
+
+def _train(
+    config: Config, data: FoldData, folder: Path, writer: TensorWriter, inputs_digest: str, device: torch.device,
+    progress: Progress, free_bytes: int | None,
+) -> dict[str, Any]:  # fmt: skip
     training = config.training
     check_split(data)
     last, log = folder / "last.safetensors", EventLog(folder / "events.jsonl")
@@ -96,9 +105,9 @@ def train_fold(
         state.epoch, state.step, state.loss_sum, state.seconds = epoch, step, loss_sum, seconds
         state.num_ema_updates = average.num_updates if average else 0
         state.scaler = scaler.state_dict()
-        save_checkpoint(last, state, network, average.network if average else None, optimizer)
+        save_checkpoint(writer, last, state, network, average.network if average else None, optimizer)
 
-    started = time.monotonic() - state.seconds
+    crops, started = TrainingCrops(data.files, config, device.type, progress), time.monotonic() - state.seconds
     for epoch in range(state.epoch, training.epochs):
         plan = epoch_plan(config, epoch)
         finetune_starts = state.step == 0 and epoch == training.epochs - training.finetune_epochs
@@ -117,11 +126,7 @@ def train_fold(
         network.set_drop_path(plan.drop_path_share)
         progress.start(f"epoch {epoch + 1}/{training.epochs} at {plan.size_px} px", sum(map(len, batches)))
         progress.advance(sum(len(rows) for rows in batches[:first_step]))
-        photos = iter_training_batches(
-            data.files, batches[first_step:], plan.size_px,
-            augment=config.augment, data=config.data, seed=training.seed, epoch=epoch,
-        )  # fmt: skip
-        for step, batch in enumerate(photos, start=first_step):
+        for step, batch in enumerate(crops.iter_batches(batches[first_step:], plan.size_px, epoch), start=first_step):
             # Drop-path draws from torch's generator: seeding it per step makes a resumed step the same step.
             torch.manual_seed(hash((training.seed, epoch, step)) & 0x7FFF_FFFF_FFFF_FFFF)
             set_learning_rates(optimizer, *step_learning_rates(config, plan, step, len(batches)))
@@ -141,7 +146,8 @@ def train_fold(
                 saved_at = time.monotonic()
         speed = sum(map(len, batches[first_step:])) / (time.monotonic() - began)
         results: dict[str, dict[str, Any]] = {}
-        networks = {"raw": network} | ({"ema": average.network} if average else {})
+        networks = {"raw": network} if training.validate_raw or not average else {}
+        networks |= {"ema": average.network} if average else {}
         held_out = None
         if plan.validate:
             validation = validate(config, plan.size_px, data, networks, progress)
@@ -152,10 +158,10 @@ def train_fold(
             result |= {"epoch": epoch + 1, "weights": weights}
             if is_kept(training.select, weights == list(networks)[-1], result, state.best):
                 state.best = result
-                save_tensors(folder / "best.safetensors", networks[weights].state_dict(), state.bind(result))
+                writer.save(folder / "best.safetensors", networks[weights].state_dict(), state.bind(result))
             if epoch >= training.epochs - training.soup_epochs:
                 path = folder / "soup" / f"epoch {epoch + 1} {weights}.safetensors"
-                save_tensors(path, networks[weights].state_dict(), state.bind(result))
+                writer.save(path, networks[weights].state_dict(), state.bind(result))
         train_loss = float(loss_sum) / len(batches)
         # Before the checkpoint, and once: an epoch that is done again after a cut between the two has its event already.
         if epoch + 1 not in (event.epoch for event in read_epochs(log)):
@@ -165,10 +171,13 @@ def train_fold(
             )
         save(epoch + 1, 0, 0.0, seconds)
         progress.note(describe_epoch(epoch, training.epochs, plan, train_loss, results, seconds))
+    crops.close()
     if not state.averaged and (training.soup_epochs > 1 or training.pretrained_mix):
+        writer.wait()
         state.best = average_checkpoints(config, data, folder, network, state, log, progress)
         state.averaged = True
         save(training.epochs, 0, 0.0, time.monotonic() - started)
+    writer.wait()
     shutil.rmtree(folder / "soup", ignore_errors=True)
     return state.best
 

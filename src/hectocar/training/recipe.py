@@ -112,7 +112,7 @@ def epoch_plan(config: Config, epoch: int) -> EpochPlan:
         drop_path=config.network.drop_path_max * drop_path_share,
         drop_path_share=drop_path_share,
         finetune=finetune,
-        validate=training.validate_last_epochs == 0 or epoch >= training.epochs - training.validate_last_epochs,
+        validate=is_validated(training, epoch),
     )
 
 
@@ -145,3 +145,9 @@ def plan_rows(config: Config) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def is_validated(training: TrainingConfig, epoch: int) -> bool:
+    """Whether the held-out photographs are asked after an epoch, counted from 0: always after the last."""
+    last, every = training.validate_last_epochs, training.validate_every
+    return last == 0 or epoch >= training.epochs - last or (every > 0 and (epoch + 1) % every == 0)

@@ -38,13 +38,15 @@ from hectocar.network.sizes import check_network
 from hectocar.progress import Progress
 from hectocar.training.loader import FoldData
 from hectocar.training.loop import train_fold
+from hectocar.training.memory import describe_device
 from hectocar.training.room import check_checkpoint_room
 
+CPU = torch.device("cpu")
 _START_FILES = ("folds.parquet", "classes.json", SHIFT_FILE, "provenance.json", "manifest.parquet")
 
 
-def create_run(folder: Path, data_folder: Path, config: Config, progress: Progress) -> Run:
-    """Scans the photographs, deals the folds and writes both into a new run folder.
+def create_run(folder: Path, data_folder: Path, config: Config, progress: Progress, device: torch.device = CPU) -> Run:
+    """Scans the photographs, deals the folds and writes both into a new run folder; the device is named in its provenance.
 
     Raises:
         ArtifactError: The folder is not free, another process is writing it, or the pretrained weights cannot be had.
@@ -56,11 +58,13 @@ def create_run(folder: Path, data_folder: Path, config: Config, progress: Progre
         find_photos(data_folder)
         check_network(config)  # what cannot be trained is found now, before the scan, not after it
         run = plan_run(folder, data_folder, config, progress)
-        save_run(run)
+        save_run(run, device)
         return run
 
 
-def start_run(folder: Path, data_folder: Path, config: Config, progress: Progress, *, resume: bool) -> Run:
+def start_run(
+    folder: Path, data_folder: Path, config: Config, progress: Progress, *, resume: bool, device: torch.device = CPU
+) -> Run:
     """Goes on with the run that stands there where that is wanted; makes one where none is.
 
     Raises:
@@ -69,7 +73,7 @@ def start_run(folder: Path, data_folder: Path, config: Config, progress: Progres
     if resume and identify(folder) == "run":
         check_folder(folder, "run", inputs=_list_inputs(config), data=data_folder)
         return resume_run(folder, data_folder, config)
-    return create_run(folder, data_folder, config, progress)
+    return create_run(folder, data_folder, config, progress, device)
 
 
 def _check_new(folder: Path, data_folder: Path, config: Config) -> None:
@@ -118,15 +122,15 @@ def plan_run(folder: Path, data_folder: Path, config: Config, progress: Progress
     return run
 
 
-def save_run(run: Run) -> None:
+def save_run(run: Run, device: torch.device = CPU) -> None:
     """Writes the folder whole or not at all; half a run, as a kill left it, is begun anew."""
     if is_half_run(run.folder):
         for name in _START_FILES:  # the manifest, by which it is known, last
             (run.folder / name).unlink(missing_ok=True)
-    make_folder(run.folder, lambda folder: _fill_run(run, folder), last="config.json")
+    make_folder(run.folder, lambda folder: _fill_run(run, folder, device), last="config.json")
 
 
-def _fill_run(run: Run, folder: Path) -> None:
+def _fill_run(run: Run, folder: Path, device: torch.device) -> None:
     run.manifest.save(folder / "manifest.parquet")
     run.folds.save(folder / "folds.parquet")
     write_json(folder / "classes.json", encode(run.classes))
@@ -134,7 +138,8 @@ def _fill_run(run: Run, folder: Path) -> None:
     if run.shift:
         write_json(folder / SHIFT_FILE, encode(run.shift))
     names = [*RUN_FILES, *([SHIFT_FILE] if run.shift else [])]
-    write_sealed(folder / PROVENANCE_FILE, describe_run(run, {name: hash_file(folder / name) for name in names}))
+    digests = {name: hash_file(folder / name) for name in names}
+    write_sealed(folder / PROVENANCE_FILE, describe_run(run, digests, describe_device(device)))
 
 
 def resume_run(folder: Path, data_folder: Path, config: Config) -> Run:

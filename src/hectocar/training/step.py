@@ -4,15 +4,18 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from hectocar.config.schema import Config
 from hectocar.config.training import TrainingConfig
 from hectocar.network.arithmetic import autocast, normalize_batch, to_device
-from hectocar.network.carnet import CarNet
+from hectocar.network.carnet import CarNet, PixelStatistics
 from hectocar.photos.pool import PhotoBatch
 from hectocar.photos.shift import PhotoShift
-from hectocar.training.augment import MixParams, augment_batch, draw_augment_params, draw_mix_params, mix_batch
+from hectocar.training.augment import augment_batch, mix_batch
+from hectocar.training.draws import MixParams, draw_augment_params, draw_mix_params
+from hectocar.training.fused_augment import augment_packed, compile_augment, pack_params
 from hectocar.training.loader import FoldData
 from hectocar.training.optimizer import accumulate_gradients, clip_gradients, step_uphill
 from hectocar.training.recipe import EpochPlan
@@ -26,14 +29,29 @@ def prepare_batch(
     Returns:
         Normalised images (B, 3, H, W), labels (B, 2) and their shares (B, 2), rows summing to 1.
     """
-    images, mix = augment_and_mix(config, plan, batch, data.shift, device)
     label_B = data.labels[batch.index_B % len(data.labels)]
+    if device.type == "cuda":
+        return _prepare_on_gpu(config, plan, batch, data.shift, label_B, network.pixels, device)
+    images, mix = augment_and_mix(config, plan, batch, data.shift, device)
     # Two labels also where nothing is mixed, the second with no share: one shape, and so one graph, for all phases.
     partner_B, share_B = (np.arange(len(label_B)), np.ones(len(label_B))) if mix is None else (mix.partner_B, mix.share_B)
     label_B2 = torch.from_numpy(np.stack([label_B, label_B[partner_B]], axis=1)).to(device)
     own_B = share_B.astype(np.float32)
     share_B2 = torch.from_numpy(np.stack([own_B, 1.0 - own_B], axis=1)).to(device)
     return normalize_batch(images, network.pixels), label_B2, share_B2
+
+
+def _prepare_on_gpu(
+    config: Config, plan: EpochPlan, batch: PhotoBatch, shift: PhotoShift | None, label_B: NDArray[np.int64],
+    pixels: PixelStatistics, device: torch.device,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """With two copies to the device; what is drawn is computed while it still works on the step before."""
+    seed, rows = config.training.seed, batch.index_B
+    params = draw_augment_params(config.augment, seed, plan.epoch, rows, plan.size_px)
+    mix = draw_mix_params(plan.mix, seed, plan.epoch, rows, plan.size_px)
+    table = torch.from_numpy(pack_params(params, mix, shift, label_B)).pin_memory().to(device, non_blocking=True)
+    augment = compile_augment() if config.network.compile else augment_packed
+    return augment(to_device(batch.images_BHWC, device).permute(0, 2, 3, 1), table, pixels.mean_1311, pixels.std_1311)
 
 
 def augment_and_mix(

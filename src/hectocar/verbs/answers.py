@@ -1,12 +1,13 @@
 """Verbs that answer: ``predict``, ``score``."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hectocar.disk.outputs import check_folder, claim_file, claim_folder
+from hectocar.errors import ConfigError
 from hectocar.progress import NoProgress, Progress
 from hectocar.results import Result
 from hectocar.verbs.paths import AnyPath, to_path, to_paths
@@ -47,6 +48,64 @@ class PredictResult(Result):
 
         with claim_file(Path(path), "submission", inputs=self.answer.photos.files, overwrite=overwrite):
             save_submission(self.classifier, self.answer, Path(path), equivalent)
+
+    def draw(
+        self, path: AnyPath, *, true_names: Mapping[str, str] | None = None, num_photos: int = 12, overwrite: bool = False
+    ) -> None:
+        """Writes a PNG of the first photographs with their best class: green is right, red is wrong, grey is not known.
+
+        Args:
+            path: The PNG.
+            true_names: By ID, as ``ScoreResult.true_names`` has them.
+            num_photos: So many at most.
+            overwrite: Replace ``path`` even if it is a file of yours.
+        """
+        from hectocar.lab.preview import draw_predictions
+
+        photos, probs_NG, known = self.answer.photos, self.answer.probs_NG, true_names or {}
+        best_N = probs_NG.argmax(axis=1).tolist()[:num_photos]
+        items = [
+            (photos.files[row], self.classifier.names[g], float(probs_NG[row, g]), known.get(photos.ids[row]))
+            for row, g in enumerate(best_N)
+        ]
+        with claim_file(Path(path), "preview", inputs=photos.files, overwrite=overwrite):
+            draw_predictions(items, Path(path))
+
+    def explain(
+        self,
+        path: AnyPath,
+        *,
+        ids: Sequence[str] | None = None,
+        true_names: Mapping[str, str] | None = None,
+        grid: int = 8,
+        overwrite: bool = False,
+    ) -> None:
+        """Writes a PNG of where answers come from: which tiles of a photograph carry its best class (red), or speak against it.
+
+        Args:
+            path: The PNG.
+            ids: Photographs; None takes the two surest answers and the two least sure.
+            true_names: As in ``draw``.
+            grid: Tiles per side; the whole ensemble is asked grid x grid + 1 times a photograph.
+            overwrite: Replace ``path`` even if it is a file of yours.
+
+        Raises:
+            ConfigError: An ID that was not predicted, or a grid out of range.
+            DataError: A photograph cannot be read.
+        """
+        from hectocar.lab.explain import draw_explanations, occlusion_map
+
+        photos, known = self.answer.photos, true_names or {}
+        file_of = dict(zip(photos.ids, photos.files, strict=True))
+        if ids is None:
+            order = (-self.answer.probs_NG.max(axis=1)).argsort(kind="stable").tolist()
+            readable = [photos.ids[row] for row in order if photos.ids[row] not in self.answer.unreadable]
+            ids = list(dict.fromkeys([*readable[:2], *readable[-2:]]))
+        if unknown := [image_id for image_id in ids if image_id not in file_of]:
+            raise ConfigError(f"ids has {unknown[0]!r}; allowed: IDs of the photographs that were predicted")
+        with claim_file(Path(path), "preview", inputs=photos.files, overwrite=overwrite):
+            maps = [(file_of[one], occlusion_map(self.classifier, file_of[one], grid), known.get(one)) for one in ids]
+            draw_explanations(maps, Path(path))
 
 
 def predict(
@@ -118,6 +177,11 @@ class ScoreResult(Result):
     ids: tuple[str, ...]
     submission: Path
     truth: Path
+
+    @property
+    def true_names(self) -> dict[str, str]:
+        """By ID; of equivalent names the first."""
+        return {photo.image_id: photo.true_class.split(" = ")[0] for photo in self.losses.photos}
 
     def table(self) -> list[list[str]]:
         rows = [["", "rows", "strict", "summed", "maximum", "top-1", "top-5"]]

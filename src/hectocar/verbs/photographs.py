@@ -1,5 +1,6 @@
-"""Verbs that look at photographs: ``audit``, ``deal_folds``."""
+"""Verbs that look at photographs: ``audit``, ``read_audit``, ``deal_folds``."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ from hectocar.verbs.paths import AnyPath, to_path
 if TYPE_CHECKING:
     from hectocar.auditing.report import AuditReport
     from hectocar.dataset.classes import ClassList
+    from hectocar.dataset.decisions import Decision
     from hectocar.dataset.folds import Folds
     from hectocar.dataset.manifest import Manifest
+    from hectocar.photos.shift import PhotoShift
 
 
 @dataclass(frozen=True, repr=False)
@@ -81,6 +84,33 @@ def audit(
         overwrite=overwrite,
     )
     return AuditResult(Path(out), report)
+
+
+@dataclass(frozen=True, repr=False)
+class Findings(Result):
+    """What stands in an audit's folder now, edits included."""
+
+    folder: Path
+    decisions: "tuple[Decision, ...]"
+    shift: "PhotoShift | None"
+    """From the training photographs to the test set's, where one was found."""
+
+    def table(self) -> list[list[str]]:
+        counts = Counter((row.kind, row.decision) for row in self.decisions)
+        return [["finding", "decision", "photographs"], *([*key, str(count)] for key, count in counts.items())]
+
+
+def read_audit(folder: AnyPath) -> Findings:
+    """Reads what ``audit`` wrote.
+
+    Raises:
+        ArtifactError: Not an audit's folder, or damaged.
+        DataError: Mistakes in the table of decisions.
+    """
+    from hectocar.dataset.decisions import read_audit as read
+
+    found = read(Path(folder))
+    return Findings(found.folder, found.decisions, found.shift)
 
 
 @dataclass(frozen=True, repr=False)

@@ -69,7 +69,7 @@ def train(
     chosen = _choose_folds(folds, whole.data.num_folds)
     check_folds(whole, chosen)
     place = choose_device(device)
-    run = start_run(Path(out), Path(data), whole, receiver, resume=resume)
+    run = start_run(Path(out), Path(data), whole, receiver, resume=resume, device=place)
     return TrainResult(Path(out), train_folds(run, chosen, place, receiver))
 
 
@@ -88,6 +88,7 @@ def finish(
     data: AnyPath | None = None,
     audit: AnyPath | None = None,
     views: Sequence[str] | None = None,
+    screen: bool = True,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> "FinishResult":
@@ -99,6 +100,7 @@ def finish(
         data: Where the photographs lie now; None means where they were.
         audit: Give the expected loss without this audit's suspects, too.
         views: Candidates, see the README; None tries all.
+        screen: Try views that are hopeless on a tenth of the photographs on no others.
         device: ``auto``, ``cpu``, ``cuda`` ...
         progress: Receives bars and lines.
 
@@ -106,18 +108,23 @@ def finish(
         ArtifactError: Runs that do not belong together, or another bundle stands in ``out``.
         ConfigError: An unknown view.
     """
-    from hectocar.finishing.finish import finish_runs
-    from hectocar.network.arithmetic import choose_device
+    from hectocar.dataset.run_inputs import read_run
     from hectocar.photos.views import VIEWS, find_views
 
     chosen = tuple(VIEWS) if views is None else tuple(views)
-    find_views(chosen)  # a wrong name is told before the work
+    find_views(chosen)
+    opened = [read_run(folder) for folder in to_paths(runs)]
+
+    from hectocar.finishing.finish import finish_runs  # loads torch: what is no view or no run is refused before
+    from hectocar.network.arithmetic import choose_device
+
     return finish_runs(
-        to_paths(runs),
+        opened,
         Path(out),
         data_folder=to_path(data),
         audit_folder=to_path(audit),
         views=chosen,
+        screen=screen,
         device=choose_device(device),
         progress=progress or NoProgress(),
     )

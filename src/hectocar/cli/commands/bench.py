@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import textwrap
 from pathlib import Path
 
 from hectocar.cli.options import NOTHING_WRITTEN, add_device_option
@@ -9,7 +10,8 @@ from hectocar.cli.terminal import ConsoleProgress, print_table, say
 from hectocar.cli.values import MAX_WORKERS, path, plain_text, whole_number
 from hectocar.codec import show
 from hectocar.config.training import MAX_SEED
-from hectocar.disk.outputs import claim_folder
+from hectocar.disk.outputs import MARK, Mark, claim_folder
+from hectocar.errors import ConfigError
 
 HELP = "how fast it is here, beside named others"
 AGAIN = NOTHING_WRITTEN
@@ -36,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pick("--compile", action="store_true", help="step: torch.compile, for both")
     pick("--workers", type=whole_number(0, MAX_WORKERS), default=0, help="of everybody (default: one per core)")
     pick("--seed", type=whole_number(0, MAX_SEED), default=0, help="which photographs, weights, orders (default: 0)")
+    pick("--gpu-proof", action="store_true", help="instead: what is promised on a GPU, with a verdict per bar, in --seconds")
+    pick("--seconds", type=whole_number(10, 86_400), default=570, help="of --gpu-proof (default: 570)")
+    pick("--tiny", action="store_true", help="--gpu-proof in small, on any device: a dry run that proves nothing")
     add_device_option(parser)
     pick("--out", type=path, default=Path("bench"), metavar="DIR", help="gets bench.json (raw samples) and bench.svg")
 
@@ -49,6 +54,9 @@ def width_x_height(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.gpu_proof:
+        prove_on_gpu(args)
+        return
     from hectocar.lab.bench.measure import BenchPlan, run_bench
     from hectocar.lab.bench.report import bench_notes, bench_rows, save_bench
 
@@ -66,3 +74,27 @@ def run(args: argparse.Namespace) -> None:
     for line in bench_notes(bench):
         say(line)
     say(f"{args.out}: bench.json (raw samples), bench.svg")
+
+
+def prove_on_gpu(args: argparse.Namespace) -> None:
+    """``hectocar bench --gpu-proof``."""
+    from hectocar.lab.gpu_proof import prove_gpu
+    from hectocar.lab.gpu_proof_bars import verdict_rows
+    from hectocar.network.arithmetic import choose_device
+
+    if args.cases:
+        raise ConfigError(f"--gpu-proof has its own stages; {args.cases[0]!r} is a case of a bench without it")
+    device = choose_device(args.device)
+    if device.type != "cuda" and not args.tiny:
+        raise ConfigError(f"--gpu-proof needs a GPU, and --device {args.device} is {device.type} here; --tiny is the dry run")
+    with claim_folder(args.out, "proof", data=args.photos), ConsoleProgress() as progress:
+        args.out.mkdir(parents=True, exist_ok=True)
+        Mark("proof").write(args.out / MARK)
+        proof = prove_gpu(
+            args.out, seconds=args.seconds, device=device, tiny=args.tiny, photos=args.photos,
+            on_figure=lambda figure: progress.note(figure.line()),
+        )  # fmt: skip
+    print_table([[*row[:-1], textwrap.shorten(row[-1], 80, placeholder=" ...")] for row in verdict_rows(proof.verdicts)])
+    if args.tiny:
+        say("a dry run in small: its verdicts say nothing about a GPU")
+    say(f"{args.out}: figures.jsonl, table.md, verdicts.json")

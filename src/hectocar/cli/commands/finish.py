@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--views", type=plain_text, default=None, metavar="NAME,...", help="candidates (default: all; see the README)"
     )
+    parser.add_argument("--all-views", action="store_true", help="try hopeless candidates on every photograph, too")
     add_device_option(parser)
 
 
@@ -30,7 +31,14 @@ def run(args: argparse.Namespace) -> None:
     views = None if args.views is None else args.views.split(",")
     with ConsoleProgress() as progress:
         result = finish(
-            args.runs, args.out, data=args.data, audit=args.audit, views=views, device=args.device, progress=progress
+            args.runs,
+            args.out,
+            data=args.data,
+            audit=args.audit,
+            views=views,
+            screen=not args.all_views,
+            device=args.device,
+            progress=progress,
         )
     for title, table in result.tables().items():
         say(title)

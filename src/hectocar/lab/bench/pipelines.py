@@ -29,7 +29,7 @@ from hectocar.lab.bench.own import bench_config
 from hectocar.lab.trainer import wait_for
 
 RAND_AUGMENT = "rand-m9-mstd0.5-mmax9-inc1"
-"""rand-m9-mstd0.5-inc1, its magnitude held at 9: at 10 timm 1.0.31 posterizes to 0 bits, which Pillow 13 refuses."""
+"""timm's rand-m9-mstd0.5-inc1, its magnitude held at 9: at 10 timm 1.0.31 posterizes to 0 bits, which Pillow 13 refuses."""
 Change = Callable[[Any], Any]
 
 

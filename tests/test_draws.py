@@ -13,7 +13,7 @@ from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
 from hectocar.config.schema import AugmentConfig, MixPhase
-from hectocar.training.augment import (
+from hectocar.training.draws import (
     NUM_CROP_DRAWS,
     AugmentParams,
     draw_augment_params,
