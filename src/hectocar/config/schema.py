@@ -46,7 +46,7 @@ class DataConfig:
     """Decoding threads or processes; 0 means one per core that this process may use."""
     loader: Literal["auto", "threads", "processes"] = "auto"
     """Who decodes training photographs, with the same result: ``auto`` takes processes where more than four workers feed a
-    GPU, because threads wait for one another there; they need Linux, and some 60 MB each."""
+    GPU, because threads wait for one another there; they need Linux, and some 350 MB each."""
 
     def __post_init__(self) -> None:
         problems = Problems("data")

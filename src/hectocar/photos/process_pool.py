@@ -35,7 +35,14 @@ import_module(sys.argv[1]).main(sys.argv[2:7])
 """
 _GRACE_S = 5.0
 _BACKLOG_LOOK_S = 0.01
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    # glibc keeps what a photograph frees for the next one: 1,000 page faults less for each at 640 px, a third of its time.
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
+}
 
 
 def can_share_memory() -> bool:
@@ -100,7 +107,7 @@ class ProcessPool:
                 # Alone (-I), in the encoding and with the paths of this process; in a group of its own, which Ctrl-C spares.
                 [sys.executable, "-I", f"-Xutf8={sys.flags.utf8_mode}", "-c", _START, module, *map(str, given), *sys.path],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=given[:-1], process_group=0,
-                env={**os.environ, **_ONE_THREAD},
+                env={**os.environ, **_ENVIRONMENT},
             )  # fmt: skip
         finally:
             os.close(answers)
