@@ -32,14 +32,18 @@ class Case:
 
 
 CV = ("cv2", "albumentations")
+PIPELINES = {
+    "recipe": Entry("pipelines:build_recipe", CV),
+    "torchvision": Entry("pipelines:build_torchvision"),
+    "timm": Entry("pipelines:build_timm"),
+}
+KORNIA = Entry("pipelines:build_kornia", ("kornia",))
 CASES = {
     "loader": Case(
         "decode, crop, resize to uint8 batches",
         {
             OURS: Entry("own:build_loader"),
-            "recipe": Entry("pipelines:build_recipe", CV),
-            "torchvision": Entry("pipelines:build_torchvision"),
-            "timm": Entry("pipelines:build_timm"),
+            **PIPELINES,
         },
         size_px=256,
     ),
@@ -47,10 +51,8 @@ CASES = {
         "uint8 crops in memory to augmented, normalised batches",
         {
             OURS: Entry("own:build_augmentation"),
-            "recipe": Entry("pipelines:build_recipe", CV),
-            "torchvision": Entry("pipelines:build_torchvision"),
-            "timm": Entry("pipelines:build_timm"),
-            "kornia": Entry("pipelines:build_kornia", ("kornia",)),
+            **PIPELINES,
+            "kornia": KORNIA,
         },
         size_px=256,
     ),
@@ -58,10 +60,8 @@ CASES = {
         "JPEGs to augmented, normalised batches",
         {
             OURS: Entry("own:build_loader_and_augmentation"),
-            "recipe": Entry("pipelines:build_recipe", CV),
-            "torchvision": Entry("pipelines:build_torchvision"),
-            "timm": Entry("pipelines:build_timm"),
-            "kornia": Entry("pipelines:build_kornia", ("kornia",)),
+            **PIPELINES,
+            "kornia": KORNIA,
         },
         size_px=256,
     ),
