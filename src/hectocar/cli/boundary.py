@@ -9,6 +9,7 @@ import multiprocessing
 import multiprocessing.process
 import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator
@@ -65,7 +66,7 @@ def run_guarded(work: Callable[[], None], *, again: str, debug: bool, out: Path 
     Returns:
         The exit code.
     """
-    others = set(multiprocessing.active_children())
+    others, threads = set(multiprocessing.active_children()), set(threading.enumerate())
     try:
         with _interrupted_by_signals():
             work()
@@ -78,7 +79,7 @@ def run_guarded(work: Callable[[], None], *, again: str, debug: bool, out: Path 
             complain("\n  ".join("".join(traceback.format_exception(error)).splitlines()))
         code = 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT) if interrupted else REFUSED
         complain(f"hectocar: {f'interrupted; {again}' if interrupted else describe_error(error, again, out)}")
-        _end_workers(set(multiprocessing.active_children()) - others)
+        _end_workers(set(multiprocessing.active_children()) - others, set(threading.enumerate()) - threads)
     lost = STDOUT.close_if_broken()
     if lost is not None:
         complain(f"hectocar: the work is done, but what it has to say could not be printed ({lost})")
@@ -87,8 +88,11 @@ def run_guarded(work: Callable[[], None], *, again: str, debug: bool, out: Path 
     return code
 
 
-def _end_workers(workers: Collection[multiprocessing.process.BaseProcess]) -> None:
-    """A worker that goes on would keep the interpreter from ending."""
+def _end_workers(workers: Collection[multiprocessing.process.BaseProcess], threads: Collection[threading.Thread]) -> None:
+    """A worker that goes on would keep the interpreter from ending; a thread that looks after workers sees that they are gone.
+
+    Left alone, it may close its pipe just while the interpreter, which is ending, writes into it: a traceback at the very end.
+    """
     for worker in workers:
         worker.terminate()
     end = time.monotonic() + _GRACE_S
@@ -96,6 +100,8 @@ def _end_workers(workers: Collection[multiprocessing.process.BaseProcess]) -> No
         worker.join(max(0.0, end - time.monotonic()))
         if worker.is_alive():  # Python forgets a signal that comes before a forked process has begun to run
             worker.kill()
+    for thread in threads if workers else ():
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 @contextmanager
