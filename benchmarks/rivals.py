@@ -38,7 +38,7 @@ from rival_parts.table import OURS, Entry, build_rows, write_losses, write_table
 
 TORCH = ("torch==2.15.0", "torchvision==0.29.2", "timm==1.0.31", "pillow==12.0.0")  # timm's RandAugment fails with Pillow 13
 EMA = {"model-ema": True, "model-ema-decay": 0.998, "model-ema-warmup": True}
-CALM = {"lr": 1e-3, "scale": "0.6 1.0", "head-init-scale": 0.01}
+CALM = {"lr": 2e-3, "scale": "0.6 1.0", "head-init-scale": 0.01}
 """Crops as mild as ours, and a head that does not begin with large logits: what one who knows timm would set first."""
 RIVALS = {
     "expert": Rival("expert_file.py", TORCH, file="expert", environment="timm"),
@@ -47,13 +47,13 @@ RIVALS = {
         TORCH,
         {
             "rand-m7, MixUp": {"lr": 1e-3, "aa": "rand-m7", "mixup": 0.2, **EMA},
-            "plain": {"lr": 1e-3, **EMA},
             "calm": {**CALM, **EMA},
-            "calm, lr 2e-3": {**CALM, **EMA, "lr": 2e-3},
+            "calm, lr 1e-3": {**CALM, **EMA, "lr": 1e-3},
+            "calm, lr 4e-3": {**CALM, **EMA, "lr": 4e-3},
             "calm, no EMA": CALM,
             "calm, rand-m7": {**CALM, **EMA, "aa": "rand-m7"},
             "calm, MixUp": {**CALM, **EMA, "mixup": 0.2},
-            "calm, layer decay": {**CALM, **EMA, "lr": 2e-3, "layer-decay": 0.75},
+            "calm, layer decay": {**CALM, **EMA, "layer-decay": 0.75},
             "calm, drop path": {**CALM, **EMA, "drop-path": 0.1},
         },
         file="timm_script",
