@@ -21,7 +21,7 @@ from hectocar.errors import ConfigError, DataError
 from hectocar.finishing.out_of_fold import OutOfFold, predict_out_of_fold
 from hectocar.network.carnet import soft_cross_entropy
 from hectocar.progress import NoProgress
-from hectocar.training.step import soften
+from hectocar.training.soft_targets import soften_batch
 from hectocar.verbs.training import TrainResult
 from test_decisions import write_audit
 from tiny import COLORS, CPU, change
@@ -337,15 +337,14 @@ def test_a_table_becomes_rows(trained: TrainResult) -> None:
 
 
 def test_a_softened_target_is_the_mixture_of_both_classes() -> None:
-    """The loss of four labels equals cross-entropy against the dense target; without soft targets nothing is touched."""
+    """The loss of four labels equals cross-entropy against the dense target."""
     rng = np.random.default_rng(3)
     soft = SoftTargets(np.array([2, 1, 0, 3]), np.array([0.3, 0.0, 0.9, 0.5]))
     rows_B, partner_B = np.array([3, 0, 2]), np.array([0, 2, 3])
     label_N = np.array([0, 1, 2, 1])
     label_B2 = torch.from_numpy(np.stack([label_N[rows_B], label_N[partner_B]], axis=1))
     share_B2 = torch.tensor([[0.7, 0.3], [1.0, 0.0], [0.2, 0.8]])
-    assert soften(None, rows_B, partner_B, label_B2, share_B2) == (label_B2, share_B2)
-    label_B4, share_B4 = soften(soft, rows_B, partner_B, label_B2, share_B2)
+    _, label_B4, share_B4 = soften_batch(soft, rows_B, partner_B, torch.zeros(3), label_B2, share_B2)
     assert torch.allclose(share_B4.sum(dim=1), torch.ones(3))
     logits_BC, slow = torch.from_numpy(rng.normal(size=(3, 4)).astype(np.float32)), 0.0
     for place, (own, partner) in enumerate(zip(rows_B, partner_B, strict=True)):

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from hectocar.config.schema import Config
 from hectocar.config.training import TrainingConfig
-from hectocar.dataset.teaching import SoftTargets
 from hectocar.network.arithmetic import autocast, normalize_batch, to_device
 from hectocar.network.carnet import CarNet, PixelStatistics
 from hectocar.photos.pool import PhotoBatch
@@ -20,6 +19,7 @@ from hectocar.training.fused_augment import augment_packed, compile_augment, pac
 from hectocar.training.loader import FoldData
 from hectocar.training.optimizer import accumulate_gradients, clip_gradients, step_uphill
 from hectocar.training.recipe import EpochPlan
+from hectocar.training.soft_targets import soften_batch
 
 
 def prepare_batch(
@@ -34,27 +34,16 @@ def prepare_batch(
     rows_B = batch.index_B % len(data.labels)
     label_B = data.labels[rows_B]
     if device.type == "cuda":
-        images, label_B2, share_B2 = _prepare_on_gpu(config, plan, batch, data.shift, label_B, network.pixels, device)
-        return images, *soften(data.soft, rows_B, np.roll(rows_B, -1), label_B2, share_B2)
+        tensors = _prepare_on_gpu(config, plan, batch, data.shift, label_B, network.pixels, device)
+        return soften_batch(data.soft, rows_B, np.roll(rows_B, -1), *tensors) if data.soft else tensors
     images, mix = augment_and_mix(config, plan, batch, data.shift, device)
     # Two labels also where nothing is mixed, the second with no share: one shape, and so one graph, for all phases.
     partner_B, share_B = (np.arange(len(label_B)), np.ones(len(label_B))) if mix is None else (mix.partner_B, mix.share_B)
     label_B2 = torch.from_numpy(np.stack([label_B, label_B[partner_B]], axis=1)).to(device)
     own_B = share_B.astype(np.float32)
     share_B2 = torch.from_numpy(np.stack([own_B, 1.0 - own_B], axis=1)).to(device)
-    return normalize_batch(images, network.pixels), *soften(data.soft, rows_B, rows_B[partner_B], label_B2, share_B2)
-
-
-def soften(
-    soft: SoftTargets | None, rows_B: NDArray[np.int64], partner_rows_B: NDArray[np.int64], label_B2: Tensor, share_B2: Tensor
-) -> tuple[Tensor, Tensor]:
-    """A part of each label's share goes to the second class in its photograph's target."""
-    if soft is None:
-        return label_B2, share_B2
-    rows_B2 = np.stack([rows_B, partner_rows_B], axis=1)
-    other_B2 = torch.from_numpy(soft.other_N[rows_B2]).to(label_B2.device)
-    moved_B2 = torch.from_numpy(soft.share_N[rows_B2]).to(share_B2) * share_B2
-    return torch.cat([label_B2, other_B2], dim=1), torch.cat([share_B2 - moved_B2, moved_B2], dim=1)
+    tensors = (normalize_batch(images, network.pixels), label_B2, share_B2)
+    return soften_batch(data.soft, rows_B, rows_B[partner_B], *tensors) if data.soft else tensors
 
 
 def _prepare_on_gpu(

@@ -75,7 +75,7 @@ def train(
         relabel: So often the networks decide about doubtful labels, and all is trained again; needs all folds. Each round
             leaves a run beside ``out`` with a decisions.csv, which may be edited.
         relabel_by: ``drop`` leaves doubtful photographs out of training, ``relabel`` gives them the class that they show,
-            ``soften`` mixes both classes; None is DEFAULT_POLICY.
+            ``soften`` mixes both classes; None drops.
         resume: Go on with the run in ``out``.
         device: ``auto``, ``cpu``, ``cuda`` ...
         progress: Receives bars and lines.

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="so often decide about doubtful labels, and train again",
     )
     parser.add_argument(
-        "--relabel-by", choices=["drop", "relabel", "soften"], default=None, help="what is done about them (default: soften)"
+        "--relabel-by", choices=["drop", "relabel", "soften"], default=None, help="what is done about them (default: drop)"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     add_device_option(parser)
