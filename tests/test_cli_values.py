@@ -75,7 +75,7 @@ def test_every_number_has_a_range_of_its_own() -> None:
     assert {action.option_strings[0] for _, action in NUMERIC} == {
         "--max-megapixels", "--workers", "--fold", "--views", "--folds", "--top", "--photos", "--seed", "--classes",
         "--train-per-class", "--test-per-class", "--faults", "--jobs", "--steps",
-        "--size", "--num-photos", "--batch", "--rounds", "--seconds",
+        "--size", "--num-photos", "--batch", "--rounds", "--seconds", "--relabel",
     }  # fmt: skip
     assert [(name, action.dest) for name, action in options() if action.type in (int, float, str, argparse.FileType)] == []
     with_paths = [action for _, action in options() if "DIR" in str(action.metavar) or "CSV" in str(action.metavar)]

@@ -44,6 +44,9 @@ class LabelSuspects:
     """(S,) in [0, 1], falling: 1 surely wrong. They add up to the estimated number of errors."""
     suggested: NDArray[np.int64]
     """(S,) class that the photograph more likely shows."""
+    is_confident: NDArray[np.bool_]
+    """(S,) whether the suggested class is at least as probable as that class's own photographs find it on the mean: the
+    threshold of the confident joint (Northcutt et al. 2021, eq. 2)."""
     reason: tuple[str, ...]
     num_errors: int
     """Estimated number of wrong labels among the N; photographs without a car count among them."""
@@ -129,7 +132,7 @@ def rank_label_suspects(
     _check_shapes(probs_NG, labels_N, class_names)
     if not len(labels_N):
         empty = np.zeros(0, dtype=np.int64)
-        return LabelSuspects(empty, np.zeros(0), empty, (), 0)
+        return LabelSuspects(empty, np.zeros(0), empty, np.zeros(0, dtype=np.bool_), (), 0)
     noise = fit_label_noise(probs_NG, labels_N)
     log_probs_NG = np.log(np.maximum(probs_NG, _MIN_PROB, dtype=np.float64)) / noise.temperature
     probs_NG = np.exp(log_softmax(log_probs_NG, axis=1))
@@ -140,6 +143,9 @@ def rank_label_suspects(
     strength = (np.log(most_N / own_N) + MARGIN_WEIGHT * (most_N - own_N))[row]
     order = np.argsort(-strength, kind="stable")
     row, strength = row[order], strength[order]
+    count_G = np.maximum(np.bincount(labels_N, minlength=len(class_names)), 1)
+    self_prob_G = np.bincount(labels_N, weights=own_N, minlength=len(class_names)) / count_G
+    is_confident = most_N[row] >= self_prob_G[best_N[row]]
     num_errors = min(noise.rate * len(labels_N), float(len(row)))
     reasons = [f"p={own_N[r]:.3f} for its folder, p={most_N[r]:.2f} for {class_names[best_N[r]]}" for r in row]
     if neighbour_probs_NG is not None:
@@ -153,7 +159,8 @@ def rank_label_suspects(
             f"{text}; {np.degrees(subcenter_angle_N[r]):.0f} degrees off its class"
             for text, r in zip(reasons, row, strict=True)
         ]
-    return LabelSuspects(row, _calibrate(strength, num_errors), best_N[row], tuple(reasons), round(num_errors))
+    scores = _calibrate(strength, num_errors)
+    return LabelSuspects(row, scores, best_N[row], is_confident, tuple(reasons), round(num_errors))
 
 
 def _calibrate(strength: NDArray[np.float64], num_errors: float) -> NDArray[np.float64]:

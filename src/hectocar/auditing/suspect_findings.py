@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from hectocar.auditing.embedder import Embedder
-from hectocar.auditing.label_suspects import compute_neighbour_probs, rank_label_suspects
+from hectocar.auditing.label_suspects import LabelSuspects, compute_neighbour_probs, rank_label_suspects
 from hectocar.auditing.view_suspects import MIN_SAMPLES, ViewSuspects, rank_content_suspects, rank_rotated
 from hectocar.dataset.classes import ClassList
 from hectocar.dataset.decisions import KEEP, Decision
@@ -44,13 +44,7 @@ def judge_labels(
     places = np.array([place_of[image_id] for image_id in oof.image_id], dtype=np.int64)
     labels = label_N[places]
     progress.note(f"out-of-fold predictions of {len(places)} photographs, folds {sorted(set(oof.fold.tolist()))}")
-    suspects = rank_label_suspects(
-        softmax(oof.logits),
-        labels,
-        [classes.label(g) for g in range(classes.num_trained)],
-        neighbour_probs_NG=_neighbours(oof, labels, classes),
-        subcenter_angle_N=oof.angles if np.isfinite(oof.angles).all() else None,
-    )
+    suspects = rank_suspects(oof, labels, classes)
     num_listed = max(MIN_LISTED, int(LISTED_SHARE * len(places)), 2 * suspects.num_errors)
     rows = []
     for row, score, suggested, reason in list(
@@ -62,8 +56,15 @@ def judge_labels(
     return rows, suspects.num_errors
 
 
-def _neighbours(oof: OutOfFold, labels: NDArray[np.int64], classes: ClassList) -> NDArray[np.float64]:
-    return compute_neighbour_probs(oof.embeddings, labels, oof.fold, classes.num_trained)
+def rank_suspects(oof: OutOfFold, labels_N: NDArray[np.int64], classes: ClassList) -> LabelSuspects:
+    """What out-of-fold predictions doubt among the labels of their photographs."""
+    return rank_label_suspects(
+        softmax(oof.logits),
+        labels_N,
+        [classes.label(g) for g in range(classes.num_trained)],
+        neighbour_probs_NG=compute_neighbour_probs(oof.embeddings, labels_N, oof.fold, classes.num_trained),
+        subcenter_angle_N=oof.angles if np.isfinite(oof.angles).all() else None,
+    )
 
 
 def _check_run(run: Path, scan: PhotoScan, classes: ClassList, place_of: dict[str, int]) -> None:

@@ -36,6 +36,9 @@ KINDS = (
 SUSPECT_KINDS = ("duplicate_other_class", "wrong_label", "no_car", "part_only", "rotated")
 """Kinds that doubt a photograph's label or content."""
 KEEP, DROP, RELABEL, GROUP = DECISIONS = ("keep", "drop", "relabel", "group")
+SOFTEN = "soften"
+TEACHINGS = (KEEP, DROP, RELABEL, SOFTEN)
+"""Decisions about what a photograph teaches, see teaching.py; ``soften``: in part its own class, in part ``label``."""
 COLUMNS = ("file", "kind", "decision", "group", "score", "reason", "label")
 DECISIONS_FILE, SHIFT_FILE, AUDIT_FILE = "decisions.csv", "shift.json", "audit.json"
 
@@ -51,7 +54,7 @@ class Decision:
     group: str = ""
     """Photographs of one group never stand on both sides of a fold, whatever the decision."""
     score: float = 1.0
-    """How sure, 0 to 1."""
+    """How sure, 0 to 1; of ``soften`` the share of ``label`` in the target."""
     reason: str = ""
     label: str = ""
     """The class that ``relabel`` gives, or that the audit suggests."""
@@ -65,6 +68,8 @@ class Verdicts:
     """image_id -> (kind, reason)."""
     labels: dict[str, str] = field(default_factory=dict)
     """image_id -> class name."""
+    softened: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """image_id -> class name, and its share in the target."""
     groups: dict[str, str] = field(default_factory=dict)
     """image_id -> name of the group that it may not leave."""
 
@@ -101,6 +106,8 @@ class AuditInputs:
     decisions: tuple[Decision, ...]
     photos_digest: str
     shift: PhotoShift | None
+    edited: bool
+    """Whether the table of decisions is another than the audit wrote."""
 
 
 def write_decisions(path: Path, decisions: Iterable[Decision]) -> None:
@@ -112,11 +119,11 @@ def write_decisions(path: Path, decisions: Iterable[Decision]) -> None:
     replace_file(path, lambda target: target.write_text(text, encoding="utf-8-sig", newline=""))
 
 
-def read_decisions(path: Path) -> tuple[Decision, ...]:
-    """Reads the table, as written or edited by hand.
+def read_decisions(path: Path, allowed: Sequence[str] = DECISIONS) -> tuple[Decision, ...]:
+    """Reads the table, as written or edited by hand; a score that says nothing is 1.
 
     Raises:
-        DataError: A column is missing, a decision is unknown, or a relabel names no class; all mistakes are listed.
+        DataError: A column is missing, a decision is not allowed, or a relabel names no class; all mistakes are listed.
     """
     required, optional = ("file", "decision"), ("kind", "group", "score", "reason", "label")
     rows = read_named_columns(path, "decisions", required, optional, allow_empty=True, blank=optional)
@@ -124,10 +131,13 @@ def read_decisions(path: Path) -> tuple[Decision, ...]:
     for line, written in rows:
         cells = {name: from_spreadsheet_safe(cell.strip()) for name, cell in written.items()}
         decision = cells["decision"].lower()
-        if decision not in DECISIONS:
-            problems.append(f"line {line}: decision is {cells['decision']!r}; allowed: {', '.join(DECISIONS)}")
-        if decision == RELABEL and not cells.get("label"):
-            problems.append(f"line {line}: relabel needs the name of a class in the column label")
+        score = _read_share(cells.get("score", ""))
+        if decision not in allowed:
+            problems.append(f"line {line}: decision is {cells['decision']!r}; allowed: {', '.join(allowed)}")
+        if decision in (RELABEL, SOFTEN) and not cells.get("label"):
+            problems.append(f"line {line}: {decision} needs the name of a class in the column label")
+        if decision == SOFTEN and score is None:
+            problems.append(f"line {line}: soften needs the share of the class in the column score; allowed: 0 to 1")
         if decision == GROUP and not cells.get("group"):
             problems.append(f"line {line}: group needs a name in the column group, the same for all photographs of the group")
         decisions.append(
@@ -136,6 +146,7 @@ def read_decisions(path: Path) -> tuple[Decision, ...]:
                 kind=cells.get("kind") or "unusable",
                 decision=decision,
                 group=cells.get("group", ""),
+                score=1.0 if score is None else score,
                 reason=cells.get("reason", ""),
                 label=normalize_name(cells.get("label", "")),
             )
@@ -143,6 +154,15 @@ def read_decisions(path: Path) -> tuple[Decision, ...]:
     if problems:
         raise DataError(describe_problems(f"decisions {path}", problems, "correct the cells"))
     return tuple(decisions)
+
+
+def _read_share(cell: str) -> float | None:
+    """None where a cell is no number from 0 to 1."""
+    try:
+        share = float(cell)
+    except ValueError:
+        return None
+    return share if 0.0 <= share <= 1.0 else None
 
 
 def digest_photos(image_ids: Sequence[str], sha1s: Sequence[str]) -> str:
@@ -167,7 +187,8 @@ def read_audit(folder: Path) -> AuditInputs:
             f"{folder / SHIFT_FILE}: not the shift that the audit fitted (sha256 differs); make the audit again, or name a "
             "shift of your own by data.shift"
         )
-    return AuditInputs(folder, read_decisions(folder / DECISIONS_FILE), facts.photos_digest, shift)
+    decisions, edited = read_decisions(folder / DECISIONS_FILE), hash_file(folder / DECISIONS_FILE) != facts.decisions_sha256
+    return AuditInputs(folder, decisions, facts.photos_digest, shift, edited)
 
 
 def read_shift(path: Path) -> PhotoShift:
@@ -211,18 +232,21 @@ def judge_photos(decisions: Sequence[Decision], image_ids: Sequence[str], class_
             verdicts.groups.setdefault(row.file, row.group)
         if row.decision == DROP:
             verdicts.dropped.setdefault(row.file, (row.kind, row.reason))
-        if row.decision == RELABEL:
-            if verdicts.labels.setdefault(row.file, row.label) != row.label:
-                problems.append(f"{row.file} is relabelled to {verdicts.labels[row.file]!r} and to {row.label!r}; allowed: one")
-            if row.label not in names:
-                misnamed.append(row)
+        if row.decision == RELABEL and verdicts.labels.setdefault(row.file, row.label) != row.label:
+            problems.append(f"{row.file} is relabelled to {verdicts.labels[row.file]!r} and to {row.label!r}; allowed: one")
+        if row.decision == SOFTEN:
+            soft = (row.label, row.score)
+            if verdicts.softened.setdefault(row.file, soft) != soft:
+                problems.append(f"{row.file} is softened twice; allowed: one row")
+        if row.decision in (RELABEL, SOFTEN) and row.label not in names:
+            misnamed.append(row)
     # What a name resembles takes a look at all names: for the rows that are shown, not for each of thousands.
     unknown = [
         f"{row.decision} of a file that is no training photograph: {with_nearest([row.file], known)}"
         for row in strangers[:NUM_SHOWN]
     ]
     wrong = [
-        f"{row.file} is relabelled to an unknown class: {with_nearest([row.label], sorted(names))}"
+        f"{row.file}: {row.decision} to an unknown class: {with_nearest([row.label], sorted(names))}"
         for row in misnamed[:NUM_SHOWN]
     ]
     lines = [*problems[:NUM_SHOWN], *unknown, *wrong]

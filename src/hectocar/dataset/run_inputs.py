@@ -7,7 +7,7 @@ was interrupted. Other numbers of threads, other batches, processors or versions
 an answer by some 1e-6.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,26 @@ from typing import Any
 from hectocar.codec import decode, encode, read_sealed
 from hectocar.config.schema import Config
 from hectocar.dataset.classes import ClassList
-from hectocar.dataset.decisions import DECISIONS_FILE, SHIFT_FILE, read_shift
+from hectocar.dataset.decisions import (
+    DECISIONS_FILE,
+    SHIFT_FILE,
+    SOFTEN,
+    TEACHINGS,
+    Decision,
+    read_decisions,
+    read_shift,
+)
 from hectocar.dataset.folds import Folds, load_folds
 from hectocar.dataset.manifest import Manifest, load_manifest
 from hectocar.dataset.provenance import Provenance, Source
+from hectocar.dataset.teaching import RELABEL_FILE
 from hectocar.disk.artifacts import compute_digest, describe_environment, hash_file, read_json, utc_now
 from hectocar.errors import ArtifactError
 from hectocar.photos.shift import PhotoShift
 
 PROVENANCE_FILE = "provenance.json"
 RUN_FILES = ("manifest.parquet", "folds.parquet", "classes.json", "config.json")
-"""With shift.json where the run has a shift."""
+"""With shift.json where the run has a shift, and relabel.csv where photographs teach other than their own class."""
 ADVICE = "restore the run from a copy, or train a new one"
 
 
@@ -40,6 +49,8 @@ class Run:
     folds: Folds
     shift: PhotoShift | None = None
     sources: Mapping[str, Source] = field(default_factory=dict)
+    relabel: tuple[Decision, ...] = ()
+    """What photographs teach, see teaching.py."""
 
     def fold_folder(self, fold: int) -> Path:
         return self.folder / f"fold{fold}"
@@ -51,7 +62,14 @@ class Run:
         """Of all that a fold's result depends on: configuration, photographs, classes, split."""
         split = dict(zip(self.folds.image_id, self.folds.fold.tolist(), strict=True))
         outcome = outcome_tree(self.config, self.sources)
-        return compute_digest([outcome, self.manifest.digest(), encode(self.classes), split, fold, encode(self.shift)])
+        parts = [outcome, self.manifest.digest(), encode(self.classes), split, fold, encode(self.shift)]
+        return compute_digest([*parts, digest_teaching(self.relabel)] if self.relabel else parts)
+
+
+def digest_teaching(decisions: Iterable[Decision]) -> str:
+    """Of what a table of decisions changes: not of reasons, of other scores than shares, or of the order of its rows."""
+    share_of = {row: f"{row.score:.4f}" if row.decision == SOFTEN else "" for row in decisions}
+    return compute_digest(sorted([row.file, row.decision, row.label, share] for row, share in share_of.items()))
 
 
 def outcome_tree(config: Config, sources: Mapping[str, Source]) -> dict[str, Any]:
@@ -145,7 +163,7 @@ def read_run(folder: Path) -> Run:
     folds = load_folds(folder / "folds.parquet", manifest.image_id)
     folds.check(manifest, config.data.num_folds, str(folder / "folds.parquet"))
     provenance = read_provenance(folder)
-    names = [*RUN_FILES, *([SHIFT_FILE] if SHIFT_FILE in provenance.files else [])]
+    names = [*RUN_FILES, *(name for name in (SHIFT_FILE, RELABEL_FILE) if name in provenance.files)]
     if sorted(names) != sorted(provenance.files):
         raise ArtifactError(f"{folder / PROVENANCE_FILE}: files are {', '.join(provenance.files)}; allowed: {', '.join(names)}")
     shift = read_shift(folder / SHIFT_FILE) if SHIFT_FILE in names else None
@@ -154,4 +172,5 @@ def read_run(folder: Path) -> Run:
     for name in names:
         if hash_file(folder / name) != provenance.files[name]:
             raise ArtifactError(f"{folder / name}: not the file that this run was made with (sha256 differs); {ADVICE}")
-    return Run(folder, config, manifest, classes, folds, shift, provenance.sources)
+    relabel = read_decisions(folder / RELABEL_FILE, TEACHINGS) if RELABEL_FILE in names else ()
+    return Run(folder, config, manifest, classes, folds, shift, provenance.sources, relabel)

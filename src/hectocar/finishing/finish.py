@@ -15,6 +15,7 @@ from hectocar.calibration.screen_views import ScreenedView, find_hopeless
 from hectocar.dataset.decisions import check_same_photos, read_audit, suspected_photos
 from hectocar.dataset.manifest import check_unchanged
 from hectocar.dataset.run_inputs import Run
+from hectocar.dataset.teaching import RELABEL_FILE, doubted_photos
 from hectocar.delivery.bundle import load_network, write_bundle
 from hectocar.delivery.bundle_place import claim_bundle
 from hectocar.delivery.members import BundleSpec
@@ -148,7 +149,8 @@ def _finish(
 
 
 def find_suspects(run: Run, audit_folder: Path | None, progress: Progress) -> frozenset[str]:
-    """The photographs of a run that an audit doubts and that were kept; none, and a line, where the run's own audit is gone.
+    """The photographs of a run that an audit doubts and that were kept, and those that the run's own table of decisions
+    doubts; none of an audit, and a line, where the run's own is gone.
 
     Args:
         run: The run.
@@ -161,20 +163,25 @@ def find_suspects(run: Run, audit_folder: Path | None, progress: Progress) -> fr
     """
     config, manifest = run.config, run.manifest
     used = frozenset(manifest.image_id[row] for row in manifest.used())
+    doubted = doubted_photos(run.relabel) & used
+    if doubted:
+        progress.note(
+            f"{len(doubted)} of {len(used)} photographs are doubted by {RELABEL_FILE}: the loss is given without them, too"
+        )
     folder = audit_folder or (Path(config.data.audit) if config.data.audit else None)
     if folder is None:
-        return frozenset()
+        return doubted
     try:
         audit = read_audit(folder)
         check_same_photos(audit, manifest.image_id, manifest.sha1)
     except (ArtifactError, DataError) as error:
         if audit_folder is not None:
             raise
-        progress.note(f"no expected loss without suspects, --audit DIR names an audit for it: {error}")
-        return frozenset()
+        progress.note(f"no expected loss without the audit's suspects, --audit DIR names an audit for it: {error}")
+        return doubted
     suspects = suspected_photos(audit.decisions) & used
     progress.note(f"{len(suspects)} of {len(used)} photographs are suspects of {folder}: the loss is given without them, too")
-    return suspects
+    return suspects | doubted
 
 
 def _usable_views(specs: Sequence[BundleSpec], views: Sequence[View], progress: Progress) -> tuple[View, ...]:

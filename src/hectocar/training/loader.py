@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hectocar.config.schema import AugmentConfig, DataConfig
+from hectocar.dataset.teaching import SoftTargets
 from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.photos.pool import PhotoBatch, iter_decoded, raise_unread
 from hectocar.photos.render import resize_photo
@@ -31,6 +32,8 @@ class FoldData:
     """Validate a second time on held-out photographs made like those of another set."""
     pairs: Sequence[tuple[int, int]] = ()
     """Classes whose names are similar: what similar-car batches are drawn from until the first validation."""
+    soft: SoftTargets | None = None
+    """A second class in the targets of photographs that are trained on."""
 
 
 def load_crop(

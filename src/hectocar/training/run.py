@@ -15,7 +15,7 @@ from hectocar.codec import encode, write_sealed
 from hectocar.config.reader import config_from_tree, config_to_tree
 from hectocar.config.schema import Config
 from hectocar.dataset.car_names import find_similar_pairs
-from hectocar.dataset.decisions import SHIFT_FILE, find_shift
+from hectocar.dataset.decisions import SHIFT_FILE, Decision, find_shift, write_decisions
 from hectocar.dataset.folds import deal_folds
 from hectocar.dataset.layout import find_photos
 from hectocar.dataset.manifest import (
@@ -27,7 +27,17 @@ from hectocar.dataset.manifest import (
     check_unchanged,
     scan_photos,
 )
-from hectocar.dataset.run_inputs import PROVENANCE_FILE, RUN_FILES, Run, describe_run, find_sources, outcome_tree, read_run
+from hectocar.dataset.run_inputs import (
+    PROVENANCE_FILE,
+    RUN_FILES,
+    Run,
+    describe_run,
+    digest_teaching,
+    find_sources,
+    outcome_tree,
+    read_run,
+)
+from hectocar.dataset.teaching import RELABEL_FILE, count_decisions, plan_teaching
 from hectocar.disk.artifacts import hash_file, read_json, write_json
 from hectocar.disk.locks import hold_lock
 from hectocar.disk.outputs import check_folder, identify, list_content
@@ -45,8 +55,13 @@ CPU = torch.device("cpu")
 _START_FILES = ("folds.parquet", "classes.json", SHIFT_FILE, "provenance.json", "manifest.parquet")
 
 
-def create_run(folder: Path, data_folder: Path, config: Config, progress: Progress, device: torch.device = CPU) -> Run:
+def create_run(
+    folder: Path, data_folder: Path, config: Config, progress: Progress, device: torch.device = CPU,
+    relabel: Sequence[Decision] = (),
+) -> Run:  # fmt: skip
     """Scans the photographs, deals the folds and writes both into a new run folder; the device is named in its provenance.
+
+    ``relabel`` is what photographs teach, see dataset/teaching.py.
 
     Raises:
         ArtifactError: The folder is not free, another process is writing it, or the pretrained weights cannot be had.
@@ -57,23 +72,44 @@ def create_run(folder: Path, data_folder: Path, config: Config, progress: Progre
         _check_new(folder, data_folder, config)  # the one that wrote until now may have made it
         find_photos(data_folder)
         check_network(config)  # what cannot be trained is found now, before the scan, not after it
-        run = plan_run(folder, data_folder, config, progress)
+        run = dataclasses.replace(plan_run(folder, data_folder, config, progress), relabel=tuple(relabel))
+        plan_teaching(run.manifest, run.classes, run.relabel)  # its mistakes, before anything is written
         save_run(run, device)
         return run
 
 
 def start_run(
-    folder: Path, data_folder: Path, config: Config, progress: Progress, *, resume: bool, device: torch.device = CPU
-) -> Run:
+    folder: Path, data_folder: Path, config: Config, progress: Progress, *, resume: bool, device: torch.device = CPU,
+    relabel: Sequence[Decision] | None = None,
+) -> Run:  # fmt: skip
     """Goes on with the run that stands there where that is wanted; makes one where none is.
+
+    ``relabel`` None takes what the run that stands there was made with, a new one with nothing.
 
     Raises:
         HectocarError: As ``create_run`` and ``resume_run``.
     """
+    if not check_start(folder, data_folder, config, resume=resume):
+        return create_run(folder, data_folder, config, progress, device, relabel or ())
+    run = resume_run(folder, data_folder, config)
+    if relabel is not None and digest_teaching(relabel) != digest_teaching(run.relabel):
+        raise ConfigError(
+            f"--resume: {folder} was begun with other decisions than stand now in the round before it (its own are in "
+            f"{folder / RELABEL_FILE}); put those back, or start again with another --out"
+        )
+    return run
+
+
+def check_start(folder: Path, data_folder: Path, config: Config, *, resume: bool) -> bool:
+    """Whether a run stands there that is gone on with.
+
+    Raises:
+        ArtifactError: The place is not free, and no run that is to be gone on with.
+    """
     if resume and identify(folder) == "run":
-        check_folder(folder, "run", inputs=_list_inputs(config), data=data_folder)
-        return resume_run(folder, data_folder, config)
-    return create_run(folder, data_folder, config, progress, device)
+        return check_folder(folder, "run", inputs=_list_inputs(config), data=data_folder)
+    _check_new(folder, data_folder, config)
+    return False
 
 
 def _check_new(folder: Path, data_folder: Path, config: Config) -> None:
@@ -137,7 +173,9 @@ def _fill_run(run: Run, folder: Path, device: torch.device) -> None:
     write_json(folder / "config.json", config_to_tree(run.config))
     if run.shift:
         write_json(folder / SHIFT_FILE, encode(run.shift))
-    names = [*RUN_FILES, *([SHIFT_FILE] if run.shift else [])]
+    if run.relabel:
+        write_decisions(folder / RELABEL_FILE, run.relabel)
+    names = [*RUN_FILES, *([SHIFT_FILE] if run.shift else []), *([RELABEL_FILE] if run.relabel else [])]
     digests = {name: hash_file(folder / name) for name in names}
     write_sealed(folder / PROVENANCE_FILE, describe_run(run, digests, describe_device(device)))
 
@@ -151,6 +189,7 @@ def resume_run(folder: Path, data_folder: Path, config: Config) -> Run:
     """
     run = read_run(folder)
     check_same_outcome(run, config, f"--resume: {folder} was started with another configuration")
+    config = config_from_tree(config_to_tree(config))  # as in plan_run: 1 and 1.0 are equal, and of different digests
     run = dataclasses.replace(run, config=config, manifest=run.manifest.move(data_folder))
     check_same_folder(run.manifest, run.config.data)
     return run
@@ -188,29 +227,41 @@ def train_folds(
     check_folds(run.config, folds)
     check_unchanged(run.manifest, run.config.data.num_workers, "restore them, or start a new run with another --out")
     check_checkpoint_room(run.config, run.classes.num_trained, [run.fold_folder(fold) for fold in folds])
-    training, precision = run.config.training, run.config.training.precision
+    precision = run.config.training.precision
     if not has_fast_precision(device, precision):
         advice = "; training.precision float16 would be faster" if device.type == "cuda" else ""
         progress.note(f"this device has no {precision} arithmetic of its own: float32 is used{advice}")
+    if run.relabel:
+        progress.note(
+            f"{RELABEL_FILE}: {count_decisions(run.relabel)}, in training; held-out photographs keep their given class"
+        )
     results = {}
     for fold in folds:
-        train_rows, valid_rows = run.folds.split(fold)
-        data = FoldData(
-            files=run.manifest.files(),
-            labels=run.manifest.labels(run.classes),
-            num_classes=run.classes.num_trained,
-            train_rows=train_rows,
-            valid_rows=valid_rows,
-            shift=run.shift,
-            pairs=find_similar_pairs(run.classes, training.max_similar_pairs) if training.similar_prob > 0.0 else (),
-        )
-        progress.note(f"fold {fold}: {len(train_rows)} photographs to train on, {len(valid_rows)} held out")
+        data = _gather_fold(run, fold)
+        progress.note(f"fold {fold}: {len(data.train_rows)} photographs to train on, {len(data.valid_rows)} held out")
         folder, digest = run.fold_folder(fold), run.inputs_digest(fold)
         with hold_lock(folder):  # not the run: its folds may be trained side by side
             results[fold] = train_fold(
                 run.config, data, folder, inputs_digest=digest, device=device, progress=progress, free_bytes=free_bytes
             )
     return results
+
+
+def _gather_fold(run: Run, fold: int) -> FoldData:
+    """Photographs to train on have the classes that they teach, held-out ones their own."""
+    training, (train_rows, valid_rows) = run.config.training, run.folds.split(fold)
+    teaching, labels = plan_teaching(run.manifest, run.classes, run.relabel), run.manifest.labels(run.classes)
+    labels[train_rows] = teaching.label_N[train_rows]
+    return FoldData(
+        files=run.manifest.files(),
+        labels=labels,
+        num_classes=run.classes.num_trained,
+        train_rows=train_rows[teaching.is_shown_N[train_rows]],
+        valid_rows=valid_rows,
+        shift=run.shift,
+        pairs=find_similar_pairs(run.classes, training.max_similar_pairs) if training.similar_prob > 0.0 else (),
+        soft=teaching.soft,
+    )
 
 
 def check_folds(config: Config, folds: Sequence[int]) -> None:

@@ -19,6 +19,7 @@ from hectocar.training.fused_augment import augment_packed, compile_augment, pac
 from hectocar.training.loader import FoldData
 from hectocar.training.optimizer import accumulate_gradients, clip_gradients, step_uphill
 from hectocar.training.recipe import EpochPlan
+from hectocar.training.soft_targets import soften_batch
 
 
 def prepare_batch(
@@ -27,18 +28,22 @@ def prepare_batch(
     """Augments, mixes and normalises a batch on the device.
 
     Returns:
-        Normalised images (B, 3, H, W), labels (B, 2) and their shares (B, 2), rows summing to 1.
+        Normalised images (B, 3, H, W), labels (B, M) and their shares (B, M), rows summing to 1. M is 2, and 4 with
+        soft targets.
     """
-    label_B = data.labels[batch.index_B % len(data.labels)]
+    rows_B = batch.index_B % len(data.labels)
+    label_B = data.labels[rows_B]
     if device.type == "cuda":
-        return _prepare_on_gpu(config, plan, batch, data.shift, label_B, network.pixels, device)
+        tensors = _prepare_on_gpu(config, plan, batch, data.shift, label_B, network.pixels, device)
+        return soften_batch(data.soft, rows_B, np.roll(rows_B, -1), *tensors) if data.soft else tensors
     images, mix = augment_and_mix(config, plan, batch, data.shift, device)
     # Two labels also where nothing is mixed, the second with no share: one shape, and so one graph, for all phases.
     partner_B, share_B = (np.arange(len(label_B)), np.ones(len(label_B))) if mix is None else (mix.partner_B, mix.share_B)
     label_B2 = torch.from_numpy(np.stack([label_B, label_B[partner_B]], axis=1)).to(device)
     own_B = share_B.astype(np.float32)
     share_B2 = torch.from_numpy(np.stack([own_B, 1.0 - own_B], axis=1)).to(device)
-    return normalize_batch(images, network.pixels), label_B2, share_B2
+    tensors = (normalize_batch(images, network.pixels), label_B2, share_B2)
+    return soften_batch(data.soft, rows_B, rows_B[partner_B], *tensors) if data.soft else tensors
 
 
 def _prepare_on_gpu(

@@ -13,8 +13,12 @@ from hectocar.verbs.configuration import complete_config
 from hectocar.verbs.paths import AnyPath, to_path, to_paths
 
 if TYPE_CHECKING:
+    from hectocar.auditing.relabel import Policy, Round
     from hectocar.finishing.finish import FinishResult
     from hectocar.lab.ablation import AblationPlan, AblationRun
+
+
+MAX_ROUNDS = 9
 
 
 @dataclass(frozen=True, repr=False)
@@ -23,6 +27,8 @@ class TrainResult(Result):
 
     folder: Path
     folds: dict[int, dict[str, Any]]
+    rounds: "Sequence[Round]" = ()
+    """With ``relabel`` every training, the last one included."""
 
     def table(self) -> list[list[str]]:
         shifted = any("shifted_log_loss" in best for best in self.folds.values())
@@ -31,6 +37,15 @@ class TrainResult(Result):
             losses = [f"{best[key]:.4f}" for key in ("log_loss", *(["shifted_log_loss"] if shifted else []))]
             shares = [f"{best[key]:.1%}" for key in ("top1", "top5")]
             rows.append([str(fold), *losses, *shares, str(best["epoch"]), best["weights"], str(best["size_px"])])
+        return rows
+
+    def round_table(self) -> list[list[str]]:
+        """All trainings by the same labels, the given ones, with and without the photographs that the last table doubts."""
+        doubted = self.rounds[-1].num_doubted if self.rounds else 0
+        rows = [["run", "log loss, given labels", f"without {doubted} doubted", "top-1", "photographs"]]
+        for one in self.rounds:
+            losses = [f"{one.log_loss:.4f}", f"{one.trusted_log_loss:.4f}", f"{one.top1:.1%}"]
+            rows.append([one.folder.name, *losses, one.taught])
         return rows
 
 
@@ -42,6 +57,8 @@ def train(
     folds: int | Sequence[int] | Literal["all"] = 0,
     audit: AnyPath | None = None,
     weights: AnyPath | None = None,
+    relabel: int = 0,
+    relabel_by: "Policy | None" = None,
     resume: bool = False,
     device: str = "auto",
     progress: Progress | None = None,
@@ -55,6 +72,10 @@ def train(
         folds: Number of the fold to hold out, several, or ``all``.
         audit: An audit to obey.
         weights: Pretrained backbone: a file, ``hub`` or ``none``.
+        relabel: So often the networks decide about doubtful labels, and all is trained again; needs all folds. Each round
+            leaves a run beside ``out`` with a decisions.csv, which may be edited.
+        relabel_by: ``drop`` leaves doubtful photographs out of training, ``relabel`` gives them the class that they show,
+            ``soften`` mixes both classes; None drops.
         resume: Go on with the run in ``out``.
         device: ``auto``, ``cpu``, ``cuda`` ...
         progress: Receives bars and lines.
@@ -68,9 +89,33 @@ def train(
     whole, receiver = complete_config(config, audit, weights), progress or NoProgress()
     chosen = _choose_folds(folds, whole.data.num_folds)
     check_folds(whole, chosen)
+    _check_relabel(relabel, relabel_by, chosen, whole.data.num_folds)
     place = choose_device(device)
+    if relabel:
+        from hectocar.auditing.relabel import DEFAULT_POLICY, train_in_rounds
+
+        results, rounds = train_in_rounds(
+            Path(out), Path(data), whole, num_rounds=relabel, policy=relabel_by or DEFAULT_POLICY, resume=resume, device=place,
+            progress=receiver,
+        )  # fmt: skip
+        return TrainResult(Path(out), results, rounds)
     run = start_run(Path(out), Path(data), whole, receiver, resume=resume, device=place)
     return TrainResult(Path(out), train_folds(run, chosen, place, receiver))
+
+
+def _check_relabel(relabel: int, relabel_by: str | None, folds: Sequence[int], num_folds: int) -> None:
+    if not relabel and relabel_by is None:
+        return
+    from hectocar.auditing.relabel import POLICIES
+
+    if not 0 <= relabel <= MAX_ROUNDS:
+        raise ConfigError(f"--relabel is {relabel}; allowed: 0 (off) to {MAX_ROUNDS}")
+    if relabel_by is not None and relabel_by not in POLICIES:
+        raise ConfigError(f"--relabel-by is {relabel_by!r}; allowed: {', '.join(POLICIES)}")
+    if relabel_by is not None and not relabel:
+        raise ConfigError(f"--relabel-by {relabel_by} says how, and --relabel ROUNDS how often; give both")
+    if relabel and sorted(set(folds)) != list(range(num_folds)):
+        raise ConfigError("--relabel needs predictions of every photograph by networks that did not see it; give --fold all")
 
 
 def _choose_folds(folds: int | Sequence[int] | str, num_folds: int) -> list[int]:
