@@ -19,6 +19,7 @@ from hectocar.training.draws import (
     draw_augment_params,
     draw_crop_box,
     draw_mix_params,
+    find_partners,
     uniform_draws,
 )
 
@@ -218,6 +219,11 @@ def test_mix_params_are_sane(kind: str, alpha: float, prob: float, size: int) ->
         assert (mix.share_B == 1.0 - (right - left) * (bottom - top) / size**2).all()
     if prob == 0.0:
         assert (mix.share_B == 1.0).all()
+    place_B2, share_B2 = find_partners(mix, 50)
+    assert (place_B2[:, 0] == np.arange(50)).all()
+    assert (share_B2 == np.stack([mix.share_B.astype(np.float32), 1.0 - mix.share_B.astype(np.float32)], axis=1)).all()
+    # A label without a share would get the margin all the same.
+    assert (place_B2[:, 1] == np.where(mix.share_B < 1.0, mix.partner_B, np.arange(50))).all()
 
 
 def test_no_mixing_in_a_phase_without_it() -> None:

@@ -344,7 +344,7 @@ def test_a_softened_target_is_the_mixture_of_both_classes() -> None:
     label_N = np.array([0, 1, 2, 1])
     label_B2 = torch.from_numpy(np.stack([label_N[rows_B], label_N[partner_B]], axis=1))
     share_B2 = torch.tensor([[0.7, 0.3], [1.0, 0.0], [0.2, 0.8]])
-    _, label_B4, share_B4 = soften_batch(soft, rows_B, partner_B, torch.zeros(3), label_B2, share_B2)
+    _, label_B4, share_B4 = soften_batch(soft, np.stack([rows_B, partner_B], axis=1), torch.zeros(3), label_B2, share_B2)
     assert torch.allclose(share_B4.sum(dim=1), torch.ones(3))
     logits_BC, slow = torch.from_numpy(rng.normal(size=(3, 4)).astype(np.float32)), 0.0
     for place, (own, partner) in enumerate(zip(rows_B, partner_B, strict=True)):

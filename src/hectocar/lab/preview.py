@@ -17,6 +17,7 @@ from hectocar.errors import DataError
 from hectocar.photos.batches import view_photo
 from hectocar.photos.decode import decode_photo, read_photo_bytes
 from hectocar.photos.shift import PhotoShift
+from hectocar.training.draws import draw_mix_params
 from hectocar.training.loader import iter_training_batches
 from hectocar.training.recipe import epoch_plan
 from hectocar.training.step import augment_and_mix
@@ -84,7 +85,8 @@ def training_views(files: Sequence[Path], config: Config, epoch: int, shift: Pho
     loaded = iter_training_batches(
         files, [index_B], plan.size_px, augment=config.augment, data=config.data, seed=config.training.seed, epoch=epoch
     )
-    images, _ = augment_and_mix(config, plan, next(iter(loaded)), shift, torch.device("cpu"))
+    mix = draw_mix_params(plan.mix, config.training.seed, epoch, index_B, plan.size_px)
+    images = augment_and_mix(config, plan, next(iter(loaded)), mix, shift, torch.device("cpu"))
     pixels: NDArray[np.uint8] = (images * 255.0 + 0.5).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).numpy()
     return pixels
 

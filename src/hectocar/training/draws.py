@@ -179,5 +179,12 @@ def draw_mix_params(phase: MixPhase, seed: int, epoch: int, image_index_B: NDArr
         box_B4 = np.concatenate([center_B2 - half_B1, center_B2 + half_B1], axis=1).clip(0, size_px).astype(np.int64)
         area_B = (box_B4[:, 2] - box_B4[:, 0]) * (box_B4[:, 3] - box_B4[:, 1])
         share_B = 1.0 - area_B / size_px**2
-    partner_B = np.roll(np.arange(num_images, dtype=np.int64), -1)
-    return MixParams(kind=phase.kind, partner_B=partner_B, share_B=share_B, box_B4=box_B4)
+    return MixParams(kind=phase.kind, partner_B=np.roll(np.arange(num_images), -1), share_B=share_B, box_B4=box_B4)
+
+
+def find_partners(mix: MixParams | None, num_images: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(B, 2) whose labels make each target, and their shares; its own twice if unmixed: the margin goes to all that are there."""
+    place_B, own_B = np.arange(num_images), np.ones(num_images) if mix is None else mix.share_B
+    partner_B = place_B if mix is None else np.where(own_B < 1.0, mix.partner_B, place_B)
+    share_B = own_B.astype(np.float32)
+    return np.stack([place_B, partner_B], axis=1), np.stack([share_B, 1.0 - share_B], axis=1)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from hectocar.photos.shift import PhotoShift
 from hectocar.training.augment import map_affine, order_colors
-from hectocar.training.draws import CONTRAST, HUE, SATURATION, AugmentParams, MixParams
+from hectocar.training.draws import CONTRAST, HUE, SATURATION, AugmentParams, MixParams, find_partners
 
 _WIDTHS = {
     "flip": 1, "affine": 1, "x_map": 3, "y_map": 3, "tone": 1, "gamma": 1, "gain": 1, "offset": 1, "color_op": 4,
@@ -42,7 +42,8 @@ def pack_params(
     tone_B = params.tone_B if shift is not None else np.zeros(num, dtype=bool)
     strength_B, made = np.where(tone_B, params.tone_strength_B, 0.0), shift or PhotoShift(1.0, 0.0, 1.0)
     x_map_B3, y_map_B3 = map_affine(params)
-    own_B = np.ones(num, dtype=np.float32) if mix is None else mix.share_B.astype(np.float32)
+    place_B2, share_B2 = find_partners(mix, num)
+    own_B = share_B2[:, 0]
     is_box = mix is not None and mix.kind == "cutmix"
     columns = {
         "flip": params.flip_B, "affine": params.affine_B, "x_map": x_map_B3, "y_map": y_map_B3, "tone": tone_B,
@@ -51,7 +52,7 @@ def pack_params(
         "erase_box": np.where(params.erase_B[:, None], params.erase_box_B4, 0),
         "mix_box": np.zeros((num, 4)) if mix is None else mix.box_B4,
         "own_outside": np.ones(num) if is_box else own_B, "own_inside": np.zeros(num),
-        "labels": np.stack([label_B, np.roll(label_B, -1)], axis=1), "shares": np.stack([own_B, 1.0 - own_B], axis=1),
+        "labels": label_B[place_B2], "shares": share_B2,
     }  # fmt: skip
     return np.concatenate([columns[name].reshape(num, width) for name, width in _WIDTHS.items()], axis=1, dtype=np.float32)
 

@@ -14,7 +14,7 @@ from hectocar.network.carnet import CarNet, PixelStatistics
 from hectocar.photos.pool import PhotoBatch
 from hectocar.photos.shift import PhotoShift
 from hectocar.training.augment import augment_batch, mix_batch
-from hectocar.training.draws import MixParams, draw_augment_params, draw_mix_params
+from hectocar.training.draws import MixParams, draw_augment_params, draw_mix_params, find_partners
 from hectocar.training.fused_augment import augment_packed, compile_augment, pack_params
 from hectocar.training.loader import FoldData
 from hectocar.training.optimizer import accumulate_gradients, clip_gradients, step_uphill
@@ -32,42 +32,35 @@ def prepare_batch(
         soft targets.
     """
     rows_B = batch.index_B % len(data.labels)
-    label_B = data.labels[rows_B]
-    if device.type == "cuda":
-        tensors = _prepare_on_gpu(config, plan, batch, data.shift, label_B, network.pixels, device)
-        return soften_batch(data.soft, rows_B, np.roll(rows_B, -1), *tensors) if data.soft else tensors
-    images, mix = augment_and_mix(config, plan, batch, data.shift, device)
+    mix = draw_mix_params(plan.mix, config.training.seed, plan.epoch, batch.index_B, plan.size_px)
     # Two labels also where nothing is mixed, the second with no share: one shape, and so one graph, for all phases.
-    partner_B, share_B = (np.arange(len(label_B)), np.ones(len(label_B))) if mix is None else (mix.partner_B, mix.share_B)
-    label_B2 = torch.from_numpy(np.stack([label_B, label_B[partner_B]], axis=1)).to(device)
-    own_B = share_B.astype(np.float32)
-    share_B2 = torch.from_numpy(np.stack([own_B, 1.0 - own_B], axis=1)).to(device)
-    tensors = (normalize_batch(images, network.pixels), label_B2, share_B2)
-    return soften_batch(data.soft, rows_B, rows_B[partner_B], *tensors) if data.soft else tensors
+    place_B2, share_B2 = find_partners(mix, len(rows_B))
+    if device.type == "cuda":
+        tensors = _prepare_on_gpu(config, plan, batch, mix, data.shift, data.labels[rows_B], network.pixels, device)
+    else:
+        images = normalize_batch(augment_and_mix(config, plan, batch, mix, data.shift, device), network.pixels)
+        tensors = (images, torch.from_numpy(data.labels[rows_B[place_B2]]).to(device), torch.from_numpy(share_B2).to(device))
+    return soften_batch(data.soft, rows_B[place_B2], *tensors) if data.soft else tensors
 
 
 def _prepare_on_gpu(
-    config: Config, plan: EpochPlan, batch: PhotoBatch, shift: PhotoShift | None, label_B: NDArray[np.int64],
-    pixels: PixelStatistics, device: torch.device,
+    config: Config, plan: EpochPlan, batch: PhotoBatch, mix: MixParams | None, shift: PhotoShift | None,
+    label_B: NDArray[np.int64], pixels: PixelStatistics, device: torch.device,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """With two copies to the device; what is drawn is computed while it still works on the step before."""
-    seed, rows = config.training.seed, batch.index_B
-    params = draw_augment_params(config.augment, seed, plan.epoch, rows, plan.size_px)
-    mix = draw_mix_params(plan.mix, seed, plan.epoch, rows, plan.size_px)
+    params = draw_augment_params(config.augment, config.training.seed, plan.epoch, batch.index_B, plan.size_px)
     table = torch.from_numpy(pack_params(params, mix, shift, label_B)).pin_memory().to(device, non_blocking=True)
     augment = compile_augment() if config.network.compile else augment_packed
     return augment(to_device(batch.images_BHWC, device).permute(0, 2, 3, 1), table, pixels.mean_1311, pixels.std_1311)
 
 
 def augment_and_mix(
-    config: Config, plan: EpochPlan, batch: PhotoBatch, shift: PhotoShift | None, device: torch.device
-) -> tuple[Tensor, MixParams | None]:
-    """The pixels of a training batch as they are before normalisation: (B, 3, H, W) in [0, 1]; and who is mixed with whom."""
-    seed, rows = config.training.seed, batch.index_B
-    params = draw_augment_params(config.augment, seed, plan.epoch, rows, plan.size_px)
+    config: Config, plan: EpochPlan, batch: PhotoBatch, mix: MixParams | None, shift: PhotoShift | None, device: torch.device
+) -> Tensor:
+    """The pixels of a training batch as they are before normalisation: (B, 3, H, W) in [0, 1]."""
+    params = draw_augment_params(config.augment, config.training.seed, plan.epoch, batch.index_B, plan.size_px)
     images = augment_batch(to_device(batch.images_BHWC, device), params, shift)
-    mix = draw_mix_params(plan.mix, seed, plan.epoch, rows, plan.size_px)
-    return (images if mix is None else mix_batch(images, mix)), mix
+    return images if mix is None else mix_batch(images, mix)
 
 
 def compute_loss(
