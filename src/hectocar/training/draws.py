@@ -183,7 +183,7 @@ def draw_mix_params(phase: MixPhase, seed: int, epoch: int, image_index_B: NDArr
 
 
 def find_partners(mix: MixParams | None, num_images: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(B, 2) whose labels make each target, and their shares; its own twice if unmixed: the margin goes to all that are there."""
+    """(B, 2) whose labels make each target, and their shares; its own twice if unmixed: the margin goes to all of them."""
     place_B, own_B = np.arange(num_images), np.ones(num_images) if mix is None else mix.share_B
     partner_B = place_B if mix is None else np.where(own_B < 1.0, mix.partner_B, place_B)
     share_B = own_B.astype(np.float32)
